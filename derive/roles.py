@@ -1,0 +1,201 @@
+"""What each name of a cell is: state, input, output, intermediate or parameter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from derive.errors import CellError, Position, edit_distance, nearest
+from derive.notation import FUNCTIONS
+from derive.syntax import Binary, Call, Declaration, Equation, Indexed, Name, Number, Tree, walk
+
+__all__ = ["Roles", "find_roles", "shift_of"]
+
+RESERVED = {"t": "the time index", "pi": "the constant"}
+
+_NOT_YET = {
+    "softmax": "a reduction over entries", "sum": "a reduction over entries", "mean": "a reduction over entries",
+    "max": "a reduction over entries", "min": "a reduction over entries", "norm": "a reduction over entries",
+    "layernorm": "a reduction over entries", "layer_norm": "a reduction over entries", "var": "a reduction over entries",
+    "prod": "a reduction over entries", "dot": "a reduction over entries", "where": "comparison",
+    "maximum": "comparison", "minimum": "comparison", "clip": "comparison", "sign": "comparison",
+    "outer": "an outer product", "diag": "a diagonal matrix", "concat": "concatenation", "concatenate": "concatenation",
+}  # fmt: skip
+
+_ALSO_CALLED = {"sigm": "sigmoid", "logistic": "sigmoid", "ReLU": "relu", "ln": "log", "fabs": "abs", "Tanh": "tanh"}
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Names by role; states in order of first occurrence, the others in order of assignment or of first reading."""
+
+    states: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    intermediates: tuple[str, ...]
+    parameters: tuple[str, ...]
+    assigned: tuple[str, ...]  # in the order of the text
+    order: tuple[str, ...]  # assigned names, each after what it reads at [t]
+
+
+def shift_of(tree: Indexed) -> int:
+    """0 for ``[t]``, -1 for ``[t-1]``; anything else is an error that says what to write."""
+    match tree.index:
+        case Name(name="t"):
+            return 0
+        case Binary(sign="-", left=Name(name="t"), right=Number(value=1)):
+            return -1
+        case Binary(sign="-", left=Name(name="t"), right=Number(text=text)):
+            wanted = f"a delay line: a state such as {tree.name}_1[t] = {tree.name}[t-1], read one step later"
+            raise CellError("a cell reads one step back", tree.position, found=f"{tree.name}[t-{text}]", expected=wanted)
+        case Binary(sign="+", left=Name(name="t")):
+            raise CellError("a cell cannot read the future", tree.position, found=f"{tree.name}[t+...]", expected="[t] or [t-1]")
+    raise CellError("an index is t or t-1", tree.position, expected=f"{tree.name}[t] or {tree.name}[t-1]")
+
+
+def find_roles(equations: list[Equation], declarations: list[Declaration]) -> Roles:
+    """Infer every role; raises :class:`CellError` for a name that cannot have one."""
+    assigned = _assigned(equations)
+    plain: dict[str, Position] = {}
+    current: dict[str, Position] = {}
+    previous: dict[str, Position] = {}
+    seen: dict[str, None] = {}
+    for equation in equations:
+        for tree in [equation.target, *walk(equation.value)]:
+            if isinstance(tree, Name):
+                _check_plain(tree)
+                plain.setdefault(tree.name, tree.position)
+            elif isinstance(tree, Indexed):
+                _check_name(tree.name, tree.position)
+                seen.setdefault(tree.name)
+                if tree is not equation.target:
+                    (previous if shift_of(tree) else current).setdefault(tree.name, tree.position)
+            elif isinstance(tree, Call):
+                _check_call(tree)
+    for name, position in plain.items():
+        if name in seen:
+            raise CellError(f"{name} stands both with and without a time index", position, expected=f"{name}[t]")
+    for name, position in previous.items():
+        if name not in assigned:
+            raise CellError(
+                f"{name}[t-1] is read, so {name} is a state, but no equation assigns it",
+                position,
+                expected=f"an equation {name}[t] = ...",
+                near=nearest(name, assigned),
+            )
+    if not previous:
+        wanted = "an equation that reads an assigned name at [t-1]"
+        raise CellError("a cell needs a state", equations[0].position if equations else None, expected=wanted)
+    inputs = tuple(name for name in current if name not in assigned)
+    declared = {d.name for d in declarations}
+    for name in inputs:
+        near = [other for other in assigned if len(name) >= 4 and edit_distance(name, other) == 1]
+        if near and name not in declared:
+            wanted = f"{near[0]}[t], or a declaration such as '{name}: D' if {name} is an input"
+            raise CellError(f"{name} is never assigned and is one letter away from {near[0]}", current[name], expected=wanted)
+    states = tuple(name for name in seen if name in previous)
+    read = set(current) | set(previous)
+    _check_declared(declarations, set(seen) | set(plain))
+    _check_state_gradients(plain, states)
+    return Roles(
+        states=states,
+        inputs=inputs,
+        outputs=tuple(name for name in assigned if name not in read),
+        intermediates=tuple(name for name in assigned if name in read and name not in previous),
+        parameters=tuple(name for name in plain if name != "pi"),
+        assigned=tuple(assigned),
+        order=_order(equations),
+    )
+
+
+def _assigned(equations: list[Equation]) -> dict[str, Equation]:
+    assigned: dict[str, Equation] = {}
+    for equation in equations:
+        target = equation.target
+        if isinstance(target, Name):
+            raise CellError(
+                "the left side needs a time index", target.position, found=repr(target.name), expected=f"{target.name}[t] = ..."
+            )
+        if not isinstance(target, Indexed):
+            raise CellError("the left side is one name", equation.position, expected="an equation such as h[t] = ...")
+        if shift_of(target):
+            raise CellError("an equation states the value at t", target.position, expected=f"{target.name}[t] = ...")
+        if target.name in assigned:
+            line = assigned[target.name].position[0]
+            raise CellError(f"{target.name} is assigned twice", target.position, found=f"a first equation in line {line}")
+        assigned[target.name] = equation
+    return assigned
+
+
+def _check_name(name: str, position: Position) -> None:
+    if name in FUNCTIONS:
+        raise CellError(f"{name} is a function", position, expected=f"{name}(...), or another name")
+    if name in RESERVED:
+        raise CellError(f"{name} is reserved: it is {RESERVED[name]}", position, expected="another name")
+
+
+def _check_plain(tree: Name) -> None:
+    if tree.name == "t":
+        raise CellError("dependence on the time t itself is not in the language yet", tree.position, found="'t'")
+    if tree.name != "pi":
+        _check_name(tree.name, tree.position)
+
+
+def _check_call(tree: Call) -> None:
+    if tree.name not in FUNCTIONS:
+        if tree.name in _NOT_YET:
+            why = f"{_NOT_YET[tree.name]} ({tree.name}) is not in the language of cells yet"
+            raise CellError(why, tree.position, expected=f"one of {', '.join(FUNCTIONS)}")
+        near = _ALSO_CALLED.get(tree.name) or nearest(tree.name, FUNCTIONS)
+        expected = f"one of {', '.join(FUNCTIONS)}"
+        raise CellError("unknown function", tree.position, found=repr(tree.name), expected=expected, near=near)
+    if len(tree.arguments) != 1:
+        found = f"{len(tree.arguments)} arguments"
+        raise CellError(f"{tree.name} takes one argument", tree.position, found=found, expected=f"{tree.name}(...)")
+
+
+def _check_declared(declarations: list[Declaration], known: set[str]) -> None:
+    first: dict[str, Declaration] = {}
+    for declaration in declarations:
+        if declaration.name in first:
+            raise CellError(f"{declaration.name} is declared twice", declaration.position)
+        first[declaration.name] = declaration
+        if declaration.name not in known or declaration.name == "pi":
+            near = nearest(declaration.name, known)
+            raise CellError(f"{declaration.name} is declared, but no equation has it", declaration.position, near=near)
+
+
+def _check_state_gradients(plain: dict[str, Position], states: tuple[str, ...]) -> None:
+    for state in states:
+        if f"{state}0" in plain:
+            why = f"a parameter cannot be called {state}0: that is the initial value of the state {state}"
+            raise CellError(why, plain[f"{state}0"], expected="another name")
+
+
+def _order(equations: list[Equation]) -> tuple[str, ...]:
+    """Assigned names in an order in which they can be computed; a cycle at one time step is an error that shows it."""
+    reads: dict[str, list[str]] = {}
+    position: dict[str, Position] = {}
+    for equation in equations:
+        assert isinstance(equation.target, Indexed)
+        name = equation.target.name
+        position[name] = equation.position
+        reads[name] = [x.name for x in walk(equation.value) if isinstance(x, Indexed) and shift_of(x) == 0]
+    order: dict[str, None] = {}
+    waiting: list[str] = []
+    for start in reads:
+        stack = [start]
+        while stack:
+            name = stack[-1]
+            missing = [r for r in dict.fromkeys(reads[name]) if r in reads and r not in order]
+            if name in order or not missing:
+                order.setdefault(name)
+                stack.pop()
+                continue
+            if missing[0] in stack:
+                waiting = [*stack[stack.index(missing[0]) :], missing[0]]
+                shown = " needs ".join(f"{n}[t]" for n in waiting)
+                raise CellError(
+                    "equations of one time step go in a circle", position[missing[0]], found=shown, expected="[t-1] somewhere"
+                )
+            stack.append(missing[0])
+    return tuple(order)

@@ -1,0 +1,493 @@
+"""Text to syntax tree: the one grammar of cells and of backward equations.
+
+    file        = (declaration | equation)*           one a line; inside brackets a line may go on
+    declaration = NAME ":" (NAME | "(" NAME "," NAME ")")
+    equation    = sum "=" sum
+    sum         = product (("+" | "-") product)*
+    product     = unary (("*" | "/" | "@") unary)*     as in Python: one level, from left to right
+    unary       = "-" unary | power
+    power       = postfix ["**" unary]
+    postfix     = atom ("[" sum "]" | ".T" | "(" sum ("," sum)* ")")*
+    atom        = NUMBER | NAME | "(" sum ")"
+
+Nothing is evaluated: a tree is built, and every limit is checked on the text, before anything else sees it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from derive.errors import CellError, Position
+
+__all__ = [
+    "LIMITS",
+    "Binary",
+    "Call",
+    "Declaration",
+    "Equation",
+    "Indexed",
+    "Limits",
+    "Name",
+    "Negative",
+    "Number",
+    "Power",
+    "Transposed",
+    "Tree",
+    "children",
+    "parse_lines",
+    "walk",
+]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much text is read before it is refused."""
+
+    characters: int = 40_000
+    tokens: int = 8_000
+    equations: int = 200
+    depth: int = 40
+    height: int = 100
+    name: int = 40
+    digits: int = 30
+    decimal_exponent: int = 400
+    power: int = 64
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A piece of an equation and where it stands."""
+
+    position: Position = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Number(Tree):
+    """An exact number; ``text`` is how it was written."""
+
+    value: Fraction
+    text: str = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Name(Tree):
+    """A name without an index."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Indexed(Tree):
+    """``name[index]``; the index is a tree over ``t``, ``T``, ``k`` and integers."""
+
+    name: str
+    index: Tree
+
+
+@dataclass(frozen=True)
+class Negative(Tree):
+    """``-operand``."""
+
+    operand: Tree
+
+
+@dataclass(frozen=True)
+class Binary(Tree):
+    """``left sign right``; the sign is one of ``+ - * / @``."""
+
+    sign: str
+    left: Tree
+    right: Tree
+
+
+@dataclass(frozen=True)
+class Power(Tree):
+    """``base ** exponent``, the exponent an integer."""
+
+    base: Tree
+    exponent: int
+
+
+@dataclass(frozen=True)
+class Transposed(Tree):
+    """``operand.T``."""
+
+    operand: Tree
+
+
+@dataclass(frozen=True)
+class Call(Tree):
+    """``name(arguments)``."""
+
+    name: str
+    arguments: tuple[Tree, ...]
+
+
+@dataclass(frozen=True)
+class Equation:
+    """``target = value`` and the text it was written as."""
+
+    target: Tree
+    value: Tree
+    text: str
+    position: Position
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """``name: sizes``; one size for a vector, two for a matrix, ("scalar",) for a scalar."""
+
+    name: str
+    sizes: tuple[str, ...]
+    position: Position
+
+
+@dataclass(frozen=True)
+class Token:
+    """A word of the text; kind is number, name, sign, newline or end."""
+
+    kind: str
+    text: str
+    position: Position
+
+
+def children(tree: Tree) -> tuple[Tree, ...]:
+    """The trees directly below; an index is not one of them."""
+    match tree:
+        case Negative(operand=x) | Transposed(operand=x) | Power(base=x):
+            return (x,)
+        case Binary(left=a, right=b):
+            return (a, b)
+        case Call(arguments=arguments):
+            return arguments
+    return ()
+
+
+def walk(tree: Tree) -> Iterator[Tree]:
+    """Every subtree, from left to right, parents first."""
+    yield tree
+    for child in children(tree):
+        yield from walk(child)
+
+
+def _height(tree: Tree) -> int:
+    """Levels of a tree, found without recursion: a long sum is a deep tree."""
+    height, level = 0, [tree]
+    while level:
+        height, level = height + 1, [child for parent in level for child in children(parent)]
+    return height
+
+
+# ---------------------------------------------------------------------------------------------- words
+
+_WORD = re.compile(
+    r"(?P<space>[ \t\f]+)|(?P<comment>#[^\n]*)|(?P<newline>\n)"
+    r"|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+    r"|(?P<name>[A-Za-z_][A-Za-z_0-9]*)|(?P<sign>\*\*|[-+*/@=\[\](),:.])"
+)
+
+# What people type or paste instead of the language's own signs.
+_INSTEAD = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "·": "*", "×": "*", "⋅": "*", "∗": "*",
+    "⊙": "*", "∘": "*", "÷": "/", "∕": "/", "⁄": "/", "²": "**2", "³": "**3", "ᵀ": ".T", "⊤": ".T",
+    "σ": "sigmoid", "√": "sqrt", "π": "pi", "∑": "sum", "Σ": "sum", "∏": "prod", "′": "a name such as dtanh", "'": "nothing",
+    "\u00a0": "a space", "“": "nothing", "”": "nothing", "^": "**", "⊗": "outer", "∂": "d",
+}  # fmt: skip
+
+_WHY = {
+    "<": "comparison is not in the language",
+    ">": "comparison is not in the language",
+    "!": "comparison is not in the language",
+    "%": "the remainder is not in the language",
+    "&": "logic is not in the language",
+    "|": "logic is not in the language",
+    "~": "logic is not in the language",
+    '"': "strings are not in the language",
+    "'": "strings and primes are not in the language",
+    "{": "braces are not in the language",
+    ";": "one equation a line",
+    "\\": "a line goes on inside parentheses, without a backslash",
+}
+
+
+def _instead(character: str) -> str | None:
+    if character in _INSTEAD:
+        return _INSTEAD[character]
+    name = unicodedata.name(character, "")
+    plain = unicodedata.normalize("NFKC", character)
+    if plain != character and plain.isascii():
+        return plain
+    if name.startswith("GREEK") and "LETTER" in name:
+        return name.split("LETTER ", 1)[1].split(" WITH", 1)[0].lower()
+    if character.isspace() or not character.isprintable():
+        return "nothing, or a plain space"
+    return None
+
+
+def _strange(character: str, position: Position) -> CellError:
+    if character.isascii():
+        why = _WHY.get(character, "this character is not in the language")
+        return CellError(why, position, found=repr(character), expected=_instead(character) and f"{_instead(character)}")
+    name = unicodedata.name(character, f"U+{ord(character):04X}")
+    instead = _instead(character) or "an ASCII letter"
+    return CellError("names and signs are ASCII", position, found=f"{character!r} ({name})", expected=instead)
+
+
+def tokens(text: str) -> list[Token]:
+    """The words of a text, newlines inside brackets left out."""
+    if len(text) > LIMITS.characters:
+        raise CellError("the text is too long", found=f"{len(text)} characters", expected=f"at most {LIMITS.characters}")
+    out: list[Token] = []
+    depth, line, start, place = 0, 1, 0, 0
+    while place < len(text):
+        match = _WORD.match(text, place)
+        position = (line, place - start + 1)
+        if match is None:
+            raise _strange(text[place], position)
+        kind, word = str(match.lastgroup), match.group()
+        place = match.end()
+        if kind == "newline":
+            line, start = line + 1, place
+            if depth == 0:
+                out.append(Token("newline", "the end of the line", position))
+        elif kind not in ("space", "comment"):
+            depth = max(0, depth + (word in "([") - (word in ")]")) if kind == "sign" else depth
+            out.append(Token(kind, word, position))
+        if len(out) > LIMITS.tokens:
+            raise CellError("the text is too long", position, expected=f"at most {LIMITS.tokens} words and signs")
+    out.append(Token("newline", "the end of the line", (line, place - start + 1)))
+    out.append(Token("end", "the end of the text", (line, place - start + 1)))
+    return out
+
+
+# ----------------------------------------------------------------------------------------- the grammar
+
+
+class _Parser:
+    """Recursive descent over the words of a text."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.split("\n")
+        self.words = tokens(text)
+        self.place = 0
+        self.depth = 0
+
+    @property
+    def word(self) -> Token:
+        return self.words[self.place]
+
+    def take(self) -> Token:
+        word = self.word
+        self.place += word.kind != "end"
+        return word
+
+    def accept(self, text: str) -> Token | None:
+        return self.take() if self.word.kind == "sign" and self.word.text == text else None
+
+    def expect(self, text: str, opened: Token | None = None) -> Token:
+        found = self.accept(text)
+        if found is None:
+            if opened is not None and self.word.kind in ("newline", "end"):
+                raise CellError(f"{opened.text!r} is never closed", opened.position, expected=repr(text))
+            raise self.unexpected(repr(text))
+        return found
+
+    def unexpected(self, expected: str) -> CellError:
+        word = self.word
+        found = repr(word.text) if word.kind in ("name", "number", "sign") else word.text
+        if word.text == "." and word.kind == "sign":
+            return CellError("the only attribute is .T, the transpose of a matrix", word.position, found="'.'")
+        return CellError("this cannot be read", word.position, found=found, expected=expected)
+
+    # -- lines
+
+    def file(self) -> tuple[list[Equation], list[Declaration]]:
+        equations: list[Equation] = []
+        declarations: list[Declaration] = []
+        while self.word.kind != "end":
+            if self.word.kind == "newline":
+                self.take()
+                continue
+            if self.words[self.place + 1].text == ":" and self.word.kind == "name":
+                declarations.append(self.declaration())
+            else:
+                equations.append(self.equation())
+            if self.word.kind != "newline":
+                raise self.unexpected("an operator or the end of the line")
+            if len(equations) > LIMITS.equations:
+                raise CellError("too many equations", equations[-1].position, expected=f"at most {LIMITS.equations}")
+        return equations, declarations
+
+    def declaration(self) -> Declaration:
+        name = self.name()
+        self.expect(":")
+        if opened := self.accept("("):
+            sizes = [self.name("a size, such as H").text]
+            while self.accept(","):
+                sizes.append(self.name("a size, such as H").text)
+            self.expect(")", opened)
+            if len(sizes) != 2:
+                raise CellError("a matrix has two sizes", name.position, found=f"{len(sizes)}", expected="(rows, columns)")
+        else:
+            sizes = [self.name("a size, such as H, or scalar").text]
+        return Declaration(name.text, tuple(sizes), name.position)
+
+    def equation(self) -> Equation:
+        first, position = self.place, self.word.position
+        target = self.sum()
+        if self.word.text in ("+", "-", "*", "/") and self.words[self.place + 1].text == "=":
+            raise self.augmented(self.word)
+        self.expect("=")
+        if self.word.text == "=":
+            raise CellError("comparison is not in the language", self.word.position, found="'=='", expected="'='")
+        value = self.sum()
+        if _height(value) > LIMITS.height:
+            raise CellError("the equation is too long; name a part of it", position, expected=f"{LIMITS.height} operations")
+        if self.word.text == "=":
+            raise CellError("one equation a line", self.word.position, found="a second '='")
+        return Equation(target, value, self.source(first), position)
+
+    def augmented(self, word: Token) -> CellError:
+        wanted = "one equation that states the whole value; a sum over time is sum(...)"
+        return CellError(f"'{word.text}=' is not in the language", word.position, found=f"'{word.text}='", expected=wanted)
+
+    def source(self, first: int) -> str:
+        (line, column), (last, end) = self.words[first].position, self.word.position
+        if line == last:
+            return self.lines[line - 1][column - 1 : end - 1].strip()
+        parts = [self.lines[line - 1][column - 1 :], *self.lines[line : last - 1], self.lines[last - 1][: end - 1]]
+        return " ".join(part.partition("#")[0].strip() for part in parts).strip()
+
+    # -- expressions
+
+    def sum(self) -> Tree:
+        self.depth += 1
+        if self.depth > LIMITS.depth:
+            raise CellError("brackets are nested too deeply", self.word.position, expected=f"at most {LIMITS.depth} levels")
+        tree = self.product()
+        while self.word.text in ("+", "-") and self.words[self.place + 1].text != "=":
+            sign = self.take()
+            tree = Binary(sign.position, sign.text, tree, self.product())
+        self.depth -= 1
+        return tree
+
+    def product(self) -> Tree:
+        tree = self.unary()
+        while self.word.text in ("*", "/", "@") and self.words[self.place + 1].text != "=":
+            sign = self.take()
+            tree = Binary(sign.position, sign.text, tree, self.unary())
+        return tree
+
+    def unary(self) -> Tree:
+        signs = []
+        while self.word.text in ("-", "+"):
+            signs.append(self.take())
+            if len(signs) > LIMITS.depth:
+                raise CellError("too many signs in a row", signs[0].position)
+        tree = self.power()
+        for sign in reversed(signs):
+            tree = Negative(sign.position, tree) if sign.text == "-" else tree
+        return tree
+
+    def power(self) -> Tree:
+        base = self.postfix()
+        if (sign := self.accept("**")) is None:
+            return base
+        return Power(sign.position, base, self.exponent())
+
+    def exponent(self) -> int:
+        word, brackets = self.word, []
+        while opened := self.accept("("):
+            brackets.append(opened)
+        negative = self.accept("-") is not None
+        number = self.word
+        if number.kind != "number" or not number.text.isdigit():
+            raise CellError(
+                "a power is a small integer", word.position, found=repr(word.text), expected=f"an integer up to {LIMITS.power}"
+            )
+        self.take()
+        for opened in brackets:
+            self.expect(")", opened)
+        if len(number.text) > 4 or int(number.text) > LIMITS.power:
+            raise CellError("the exponent is too large", number.position, expected=f"at most {LIMITS.power}")
+        if self.word.text == "**":
+            raise CellError("a power of a power needs parentheses", self.word.position, found="'**'")
+        return -int(number.text) if negative else int(number.text)
+
+    def postfix(self) -> Tree:
+        tree = self.atom()
+        while True:
+            if opened := self.accept("["):
+                if not isinstance(tree, Name):
+                    raise CellError("only a name can have an index", opened.position, found="'['")
+                tree = Indexed(tree.position, tree.name, self.sum())
+                self.expect("]", opened)
+            elif self.word.text == "." and self.words[self.place + 1].text == "T":
+                dot = self.take()
+                self.take()
+                if isinstance(tree, Transposed):
+                    raise CellError("a transpose of a transpose is the matrix itself", dot.position, found="'.T.T'")
+                tree = Transposed(dot.position, tree)
+            elif self.word.text == "(" and isinstance(tree, Name):
+                tree = Call(tree.position, tree.name, self.arguments())
+            else:
+                return tree
+
+    def arguments(self) -> tuple[Tree, ...]:
+        opened = self.take()
+        if self.accept(")"):
+            return ()
+        found = [self.sum()]
+        while self.accept(","):
+            found.append(self.sum())
+        if self.word.text == "=":
+            raise CellError("a function takes no named arguments", self.word.position, found="'='")
+        self.expect(")", opened)
+        return tuple(found)
+
+    def atom(self) -> Tree:
+        word = self.word
+        if word.kind == "number":
+            return self.number()
+        if word.kind == "name":
+            return Name(word.position, self.name().text)
+        if opened := self.accept("("):
+            tree = self.sum()
+            self.expect(")", opened)
+            return tree
+        raise self.unexpected("a number, a name or '('")
+
+    def name(self, expected: str = "a name") -> Token:
+        if self.word.kind != "name":
+            raise self.unexpected(expected)
+        word = self.take()
+        if len(word.text) > LIMITS.name:
+            raise CellError("the name is too long", word.position, expected=f"at most {LIMITS.name} letters")
+        return word
+
+    def number(self) -> Number:
+        word = self.take()
+        if self.word.kind == "name" and self.word.position == (word.position[0], word.position[1] + len(word.text)):
+            raise CellError("a number is followed by a letter", self.word.position, found=repr(self.word.text), expected="'*'")
+        mantissa, _, exponent = word.text.lower().partition("e")
+        if sum(c.isdigit() for c in mantissa) > LIMITS.digits:
+            raise CellError("the number is too long", word.position, expected=f"at most {LIMITS.digits} digits")
+        if len(exponent) > 5 or (exponent and abs(int(exponent)) > LIMITS.decimal_exponent):
+            limit = LIMITS.decimal_exponent
+            raise CellError("the number is out of range", word.position, expected=f"a decimal exponent within {limit}")
+        return Number(word.position, Fraction(word.text), word.text)
+
+
+def parse_lines(text: str) -> tuple[list[Equation], list[Declaration]]:
+    """Equations and declarations of a text, in its order.
+
+    Raises :class:`CellError` with the place, what was found and what was expected.
+    """
+    return _Parser(text).file()
