@@ -4,19 +4,28 @@ SymPy only, no arrays.  Everything a user needs is named here.
 """
 
 from derive.cell import Cell
+from derive.derivation import Derivation, Step, differentiate
 from derive.errors import CellError
 from derive.notation import FUNCTIONS, at, lin, parameter, transpose
 from derive.parse import cells, load, parse
+from derive.prove import Obligation, Proof, Score, prove
 
 __all__ = [
     "FUNCTIONS",
     "Cell",
     "CellError",
+    "Derivation",
+    "Obligation",
+    "Proof",
+    "Score",
+    "Step",
     "at",
     "cells",
+    "differentiate",
     "lin",
     "load",
     "parameter",
     "parse",
+    "prove",
     "transpose",
 ]

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from sympy import Expr, Symbol
+from sympy import Expr, Integer, Symbol
 
 from derive.notation import at, parameter
 from derive.program import Pointwise, Product, Program
@@ -35,11 +35,15 @@ class Through:
 
 @dataclass(frozen=True)
 class Adjoint:
-    """M d(``source``), M the matrix or, where ``transposed``, its transpose: already the one that is applied."""
+    """M d(``source``), M the matrix or, where ``transposed``, its transpose: already the one that is applied.
+
+    ``scale`` multiplies the result entry by entry; it is 1 in every right derivation.
+    """
 
     source: Symbol
     matrix: str
     transposed: bool
+    scale: Expr = Integer(1)
 
 
 Flow = Through | Adjoint
@@ -68,7 +72,10 @@ class Backward:
     matrices: Mapping[str, tuple[Outer, ...]]
 
     def replaced(
-        self, *, flows: Mapping[Symbol, tuple[Flow, ...]] | None = None, matrices: Mapping[str, tuple[Outer, ...]] | None = None
+        self,
+        *,
+        flows: Mapping[Symbol, tuple[Flow, ...]] | None = None,
+        matrices: Mapping[str, tuple[Outer, ...]] | None = None,
     ) -> Backward:
         """The same program with some sums replaced; this is how a mistake is planted."""
         return Backward(

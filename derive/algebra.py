@@ -14,7 +14,7 @@ from sympy import Expr, Symbol
 
 from derive.notation import FUNCTIONS, lin, matrix_of
 
-__all__ = ["Algebra", "Entries", "SymPyScalars", "evaluate"]
+__all__ = ["Algebra", "Entries", "SymPyScalars", "evaluate", "total", "tree_size"]
 
 # The closed forms of the derivatives that are functions of their own.
 CLOSED: dict[str, Callable[[Any, Callable[[str, Any], Any]], Any]] = {
@@ -107,3 +107,11 @@ def total(values: list[Any]) -> Any:
     for value in values[1:]:
         out = out + value
     return out
+
+
+def tree_size(e: Expr, known: dict[Expr, int] | None = None) -> int:
+    """Nodes of an expression written out as a tree, counted on its shared form."""
+    known = {} if known is None else known
+    if e not in known:
+        known[e] = 1 + sum(tree_size(a, known) for a in e.args)
+    return known[e]

@@ -84,9 +84,9 @@ class Cell:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the typeset equations, then the roles."""
-        from derive.latex import notebook_html
+        from derive.notebook import cell_html
 
-        return notebook_html(self)
+        return cell_html(self)
 
 
 def build(text: str, name: str = "cell", title: str = "") -> Cell:

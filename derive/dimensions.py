@@ -10,7 +10,20 @@ from dataclasses import dataclass
 
 from derive.errors import CellError, Position
 from derive.roles import Roles
-from derive.syntax import Binary, Call, Declaration, Equation, Indexed, Name, Negative, Number, Power, Transposed, Tree, walk
+from derive.syntax import (
+    Binary,
+    Call,
+    Declaration,
+    Equation,
+    Indexed,
+    Name,
+    Negative,
+    Number,
+    Power,
+    Transposed,
+    Tree,
+    walk,
+)
 
 __all__ = ["Dimensions", "find_dimensions", "is_scaling"]
 
@@ -33,7 +46,10 @@ class Dimensions:
 def is_scaling(tree: Tree, kinds: dict[str, str]) -> bool:
     """Whether a tree is visibly a number or a declared scalar (so it may stand on either side of a matrix)."""
     parts = [x for x in walk(tree) if isinstance(x, Name | Indexed | Number)]
-    return all(isinstance(x, Number) or (isinstance(x, Name) and (x.name == "pi" or kinds.get(x.name) == "scalar")) for x in parts)
+    return all(
+        isinstance(x, Number) or (isinstance(x, Name) and (x.name == "pi" or kinds.get(x.name) == "scalar"))
+        for x in parts
+    )
 
 
 class _Kinds:
@@ -58,7 +74,9 @@ class _Kinds:
         match tree:
             case Number():
                 if wanted == "matrix":
-                    raise CellError("a number is not a matrix", tree.position, found=tree.text, expected="a matrix parameter")
+                    raise CellError(
+                        "a number is not a matrix", tree.position, found=tree.text, expected="a matrix parameter"
+                    )
             case Name():
                 self.name(tree, wanted)
             case Indexed():
@@ -89,7 +107,9 @@ class _Kinds:
 
     def no_matrix(self, tree: Tree, wanted: str, what: str) -> None:
         if wanted == "matrix":
-            raise CellError(f"{what} of a matrix is not in the language", tree.position, expected="a product, a sum or .T")
+            raise CellError(
+                f"{what} of a matrix is not in the language", tree.position, expected="a product, a sum or .T"
+            )
 
     def factors(self, sign: str, left: Tree, right: Tree, wanted: str) -> tuple[str, str]:
         """Which factor of ``left * right`` or ``left / right`` is the matrix, where a matrix is wanted."""
@@ -100,7 +120,9 @@ class _Kinds:
         if sign == "/":
             raise CellError("a matrix can be divided by a number or a scalar only", right.position)
         if self.visibly(right, "vector"):
-            raise CellError("a vector scales the rows of a matrix from the left", right.position, expected="v*M in place of M*v")
+            raise CellError(
+                "a vector scales the rows of a matrix from the left", right.position, expected="v*M in place of M*v"
+            )
         if self.visibly(left, "matrix"):
             raise CellError("the elementwise product of two matrices is not in the language", right.position)
         return "vector", "matrix"
@@ -175,7 +197,9 @@ class _Axes:
                 rows, columns = self.shape(left)
                 inner = self.shape(right)
                 if not inner:
-                    raise CellError("the right side of '@' has no size", tree.position, found="a scalar", expected="a vector")
+                    raise CellError(
+                        "the right side of '@' has no size", tree.position, found="a scalar", expected="a vector"
+                    )
                 self.same(columns, inner[0], tree.position, "the product '@'")
                 return (rows, *inner[1:])
             case Binary(sign=sign, left=left, right=right):
@@ -226,16 +250,22 @@ def _declare(axes: _Axes, d: Declaration) -> None:
         axes.same(letter, axis, d.position, f"the declaration of {d.name}")
 
 
-def _check_sized(axes: _Axes, equations: list[Equation], roles: Roles, parameters: list[str], kinds: dict[str, str]) -> None:
+def _check_sized(
+    axes: _Axes, equations: list[Equation], roles: Roles, parameters: list[str], kinds: dict[str, str]
+) -> None:
     anchors = [("vector", n) for n in (*roles.states, *roles.inputs)]
     for name in parameters:
-        anchors += {"scalar": [], "vector": [("vector", name)], "matrix": [("rows", name), ("columns", name)]}[kinds[name]]
+        anchors += {"scalar": [], "vector": [("vector", name)], "matrix": [("rows", name), ("columns", name)]}[
+            kinds[name]
+        ]
     sized = {axes.find(a) for a in anchors} | set(axes.letter)
     for equation in equations:
         assert isinstance(equation.target, Indexed)
         name = equation.target.name
         if axes.find(("vector", name)) not in sized:
-            raise CellError(f"nothing says what size {name} has", equation.position, expected=f"a declaration such as '{name}: H'")
+            raise CellError(
+                f"nothing says what size {name} has", equation.position, expected=f"a declaration such as '{name}: H'"
+            )
 
 
 def _letters(axes: _Axes, roles: Roles, parameters: list[str]) -> Dimensions:

@@ -13,7 +13,8 @@ from sympy import Expr, Integer, Symbol
 
 from derive.algebra import evaluate
 from derive.notation import FUNCTIONS
-from derive.zero import Field, Quotient
+from derive.sample import Sample
+from derive.zero import Field
 
 __all__ = ["Jet", "Jets"]
 
@@ -25,7 +26,7 @@ class Jet:
 
     __slots__ = ("d", "value")
 
-    def __init__(self, value: Quotient, d: dict[Any, Quotient]) -> None:
+    def __init__(self, value: Any, d: dict[Any, Any]) -> None:
         self.value, self.d = value, d
 
     def __add__(self, other: Any) -> Jet:
@@ -61,9 +62,9 @@ class Jet:
 
 
 class Jets:
-    """The algebra of jets over a field of rational functions."""
+    """The algebra of jets over rational functions, or over values at a point."""
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Field | Sample) -> None:
         self.field = field
 
     def number(self, value: Expr) -> Jet:

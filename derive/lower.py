@@ -81,7 +81,10 @@ class _Lowering:
         inner = max((abs(int(e.exp)) for e in preorder_traversal(base) if e.is_Pow and e.exp.is_Integer), default=1)
         if inner * abs(exponent) > LIMITS.power:
             raise CellError(
-                "the exponent is too large", position, found=f"{inner} times {exponent}", expected=f"at most {LIMITS.power}"
+                "the exponent is too large",
+                position,
+                found=f"{inner} times {exponent}",
+                expected=f"at most {LIMITS.power}",
             )
         return base**exponent
 
@@ -115,7 +118,11 @@ class _Lowering:
                 if is_scaling(b, self.scalars) and not is_scaling(a, self.scalars):
                     a, b = b, a
                 scale = self.vector(a)
-                out = self.product(b, scale * v, transposed=True) if transposed else scale * self.product(b, v, transposed=False)
+                out = (
+                    self.product(b, scale * v, transposed=True)
+                    if transposed
+                    else scale * self.product(b, v, transposed=False)
+                )
             case _:
                 raise CellError("this is not a matrix", matrix.position)
         return self.checked(out, matrix)

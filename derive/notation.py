@@ -21,10 +21,16 @@ __all__ = [
     "Elementary",
     "applications",
     "at",
+    "column",
+    "diag",
+    "entry_sum",
     "lin",
+    "matrix",
     "matrix_of",
+    "outer",
     "parameter",
     "time_of",
+    "time_sum",
     "transpose",
 ]
 
@@ -115,8 +121,9 @@ def _define(name: str, derivative: Callable[[Expr], Expr]) -> Any:
     def evalf(self: Any, precision: int) -> Expr:
         return as_builtin(self)._eval_evalf(precision)
 
-    body = {"nargs": 1, "fdiff": fdiff, "doit": as_builtin, "_eval_evalf": evalf, "__module__": __name__}
-    body["_eval_is_extended_real"] = lambda self: self.args[0].is_extended_real
+    body: dict[str, Any] = {"nargs": 1, "fdiff": fdiff, "doit": as_builtin, "_eval_evalf": evalf, "__module__": __name__}
+    # A real number of which SymPy knows nothing more: were it a number, SymPy would evaluate exp(exp(exp(100))) to see its sign.
+    body |= {"is_real": True, "is_number": False}
     _CLASSES[name] = type(name, (Function,), body)
     return _CLASSES[name]
 
@@ -132,7 +139,12 @@ _TABLE = (
     Elementary("tanh", _sign("dtanh"), lambda x, y: 1 - y**2, sympy.tanh, r"\tanh"),
     Elementary("sigmoid", _sign("dsigmoid"), lambda x, y: y * (1 - y), lambda x: 1 / (1 + sympy.exp(-x)), r"\sigma"),
     Elementary(
-        "relu", _sign("drelu"), lambda x, y: _sign("drelu")(x), lambda x: sympy.Max(x, 0), r"\operatorname{relu}", kink=True
+        "relu",
+        _sign("drelu"),
+        lambda x, y: _sign("drelu")(x),
+        lambda x: sympy.Max(x, 0),
+        r"\operatorname{relu}",
+        kink=True,
     ),
     Elementary(
         "softplus",
@@ -146,11 +158,20 @@ _TABLE = (
     Elementary("sin", _sign("cos"), lambda x, y: _sign("cos")(x), sympy.sin, r"\sin"),
     Elementary("cos", lambda x: -_sign("sin")(x), lambda x, y: -_sign("sin")(x), sympy.cos, r"\cos"),
     Elementary(
-        "sqrt", lambda x: _HALF / _sign("sqrt")(x), lambda x, y: _HALF / y, sympy.sqrt, r"\operatorname{sqrt}", positive=True
+        "sqrt",
+        lambda x: _HALF / _sign("sqrt")(x),
+        lambda x, y: _HALF / y,
+        sympy.sqrt,
+        r"\operatorname{sqrt}",
+        positive=True,
     ),
     Elementary("abs", _sign("dabs"), lambda x, y: _sign("dabs")(x), sympy.Abs, r"\operatorname{abs}", kink=True),
     Elementary(
-        "erf", _sign("derf"), lambda x, y: 2 * _sign("exp")(-(x**2)) / _sign("sqrt")(sympy.pi), sympy.erf, r"\operatorname{erf}"
+        "erf",
+        _sign("derf"),
+        lambda x, y: 2 * _sign("exp")(-(x**2)) / _sign("sqrt")(sympy.pi),
+        sympy.erf,
+        r"\operatorname{erf}",
     ),
     Elementary(
         "softsign",
@@ -188,3 +209,41 @@ def applications(expression: Expr) -> list[Expr]:
     """The applications of elementary functions in ``expression``, inner ones first."""
     found = [e for e in sympy.postorder_traversal(expression) if type(e) in _CLASSES.values()]
     return list(dict.fromkeys(found))
+
+
+class outer(Function):  # noqa: N801
+    """a b.T, a matrix; only under :class:`time_sum`."""
+
+    nargs = 2
+
+
+class time_sum(Function):  # noqa: N801
+    """The sum over time (and over the sequences of the batch)."""
+
+    nargs = 1
+
+
+class entry_sum(Function):  # noqa: N801
+    """The sum over entries: what a scalar parameter receives from a vector."""
+
+    nargs = 1
+
+
+class diag(Function):  # noqa: N801
+    """The diagonal matrix of a vector; a matrix, so it does not commute."""
+
+    nargs = 1
+    is_commutative = False
+
+
+class column(Function):  # noqa: N801
+    """A vector at the right end of a product of matrices."""
+
+    nargs = 1
+    is_commutative = False
+
+
+@lru_cache(maxsize=None)
+def matrix(name: str, transposed: bool = False) -> Symbol:
+    """A parameter matrix as an operator in a product whose order matters."""
+    return Symbol(f"{name}.T" if transposed else name, commutative=False)

@@ -46,9 +46,13 @@ def shift_of(tree: Indexed) -> int:
             return -1
         case Binary(sign="-", left=Name(name="t"), right=Number(text=text)):
             wanted = f"a delay line: a state such as {tree.name}_1[t] = {tree.name}[t-1], read one step later"
-            raise CellError("a cell reads one step back", tree.position, found=f"{tree.name}[t-{text}]", expected=wanted)
+            raise CellError(
+                "a cell reads one step back", tree.position, found=f"{tree.name}[t-{text}]", expected=wanted
+            )
         case Binary(sign="+", left=Name(name="t")):
-            raise CellError("a cell cannot read the future", tree.position, found=f"{tree.name}[t+...]", expected="[t] or [t-1]")
+            raise CellError(
+                "a cell cannot read the future", tree.position, found=f"{tree.name}[t+...]", expected="[t] or [t-1]"
+            )
     raise CellError("an index is t or t-1", tree.position, expected=f"{tree.name}[t] or {tree.name}[t-1]")
 
 
@@ -91,7 +95,9 @@ def find_roles(equations: list[Equation], declarations: list[Declaration]) -> Ro
         near = [other for other in assigned if len(name) >= 4 and edit_distance(name, other) == 1]
         if near and name not in declared:
             wanted = f"{near[0]}[t], or a declaration such as '{name}: D' if {name} is an input"
-            raise CellError(f"{name} is never assigned and is one letter away from {near[0]}", current[name], expected=wanted)
+            raise CellError(
+                f"{name} is never assigned and is one letter away from {near[0]}", current[name], expected=wanted
+            )
     states = tuple(name for name in seen if name in previous)
     read = set(current) | set(previous)
     _check_declared(declarations, set(seen) | set(plain))
@@ -113,7 +119,10 @@ def _assigned(equations: list[Equation]) -> dict[str, Equation]:
         target = equation.target
         if isinstance(target, Name):
             raise CellError(
-                "the left side needs a time index", target.position, found=repr(target.name), expected=f"{target.name}[t] = ..."
+                "the left side needs a time index",
+                target.position,
+                found=repr(target.name),
+                expected=f"{target.name}[t] = ...",
             )
         if not isinstance(target, Indexed):
             raise CellError("the left side is one name", equation.position, expected="an equation such as h[t] = ...")
@@ -121,7 +130,9 @@ def _assigned(equations: list[Equation]) -> dict[str, Equation]:
             raise CellError("an equation states the value at t", target.position, expected=f"{target.name}[t] = ...")
         if target.name in assigned:
             line = assigned[target.name].position[0]
-            raise CellError(f"{target.name} is assigned twice", target.position, found=f"a first equation in line {line}")
+            raise CellError(
+                f"{target.name} is assigned twice", target.position, found=f"a first equation in line {line}"
+            )
         assigned[target.name] = equation
     return assigned
 
@@ -195,7 +206,10 @@ def _order(equations: list[Equation]) -> tuple[str, ...]:
                 waiting = [*stack[stack.index(missing[0]) :], missing[0]]
                 shown = " needs ".join(f"{n}[t]" for n in waiting)
                 raise CellError(
-                    "equations of one time step go in a circle", position[missing[0]], found=shown, expected="[t-1] somewhere"
+                    "equations of one time step go in a circle",
+                    position[missing[0]],
+                    found=shown,
+                    expected="[t-1] somewhere",
                 )
             stack.append(missing[0])
     return tuple(order)

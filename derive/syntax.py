@@ -234,7 +234,9 @@ def _instead(character: str) -> str | None:
 def _strange(character: str, position: Position) -> CellError:
     if character.isascii():
         why = _WHY.get(character, "this character is not in the language")
-        return CellError(why, position, found=repr(character), expected=_instead(character) and f"{_instead(character)}")
+        return CellError(
+            why, position, found=repr(character), expected=_instead(character) and f"{_instead(character)}"
+        )
     name = unicodedata.name(character, f"U+{ord(character):04X}")
     instead = _instead(character) or "an ASCII letter"
     return CellError("names and signs are ASCII", position, found=f"{character!r} ({name})", expected=instead)
@@ -243,7 +245,9 @@ def _strange(character: str, position: Position) -> CellError:
 def tokens(text: str) -> list[Token]:
     """The words of a text, newlines inside brackets left out."""
     if len(text) > LIMITS.characters:
-        raise CellError("the text is too long", found=f"{len(text)} characters", expected=f"at most {LIMITS.characters}")
+        raise CellError(
+            "the text is too long", found=f"{len(text)} characters", expected=f"at most {LIMITS.characters}"
+        )
     out: list[Token] = []
     depth, line, start, place = 0, 1, 0, 0
     while place < len(text):
@@ -334,7 +338,9 @@ class _Parser:
                 sizes.append(self.name("a size, such as H").text)
             self.expect(")", opened)
             if len(sizes) != 2:
-                raise CellError("a matrix has two sizes", name.position, found=f"{len(sizes)}", expected="(rows, columns)")
+                raise CellError(
+                    "a matrix has two sizes", name.position, found=f"{len(sizes)}", expected="(rows, columns)"
+                )
         else:
             sizes = [self.name("a size, such as H, or scalar").text]
         return Declaration(name.text, tuple(sizes), name.position)
@@ -349,14 +355,18 @@ class _Parser:
             raise CellError("comparison is not in the language", self.word.position, found="'=='", expected="'='")
         value = self.sum()
         if _height(value) > LIMITS.height:
-            raise CellError("the equation is too long; name a part of it", position, expected=f"{LIMITS.height} operations")
+            raise CellError(
+                "the equation is too long; name a part of it", position, expected=f"{LIMITS.height} operations"
+            )
         if self.word.text == "=":
             raise CellError("one equation a line", self.word.position, found="a second '='")
         return Equation(target, value, self.source(first), position)
 
     def augmented(self, word: Token) -> CellError:
         wanted = "one equation that states the whole value; a sum over time is sum(...)"
-        return CellError(f"'{word.text}=' is not in the language", word.position, found=f"'{word.text}='", expected=wanted)
+        return CellError(
+            f"'{word.text}=' is not in the language", word.position, found=f"'{word.text}='", expected=wanted
+        )
 
     def source(self, first: int) -> str:
         (line, column), (last, end) = self.words[first].position, self.word.position
@@ -370,7 +380,9 @@ class _Parser:
     def sum(self) -> Tree:
         self.depth += 1
         if self.depth > LIMITS.depth:
-            raise CellError("brackets are nested too deeply", self.word.position, expected=f"at most {LIMITS.depth} levels")
+            raise CellError(
+                "brackets are nested too deeply", self.word.position, expected=f"at most {LIMITS.depth} levels"
+            )
         tree = self.product()
         while self.word.text in ("+", "-") and self.words[self.place + 1].text != "=":
             sign = self.take()
@@ -410,7 +422,10 @@ class _Parser:
         number = self.word
         if number.kind != "number" or not number.text.isdigit():
             raise CellError(
-                "a power is a small integer", word.position, found=repr(word.text), expected=f"an integer up to {LIMITS.power}"
+                "a power is a small integer",
+                word.position,
+                found=repr(word.text),
+                expected=f"an integer up to {LIMITS.power}",
             )
         self.take()
         for opened in brackets:
@@ -475,7 +490,9 @@ class _Parser:
     def number(self) -> Number:
         word = self.take()
         if self.word.kind == "name" and self.word.position == (word.position[0], word.position[1] + len(word.text)):
-            raise CellError("a number is followed by a letter", self.word.position, found=repr(self.word.text), expected="'*'")
+            raise CellError(
+                "a number is followed by a letter", self.word.position, found=repr(self.word.text), expected="'*'"
+            )
         mantissa, _, exponent = word.text.lower().partition("e")
         if sum(c.isdigit() for c in mantissa) > LIMITS.digits:
             raise CellError("the number is too long", word.position, expected=f"at most {LIMITS.digits} digits")

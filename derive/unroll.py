@@ -22,7 +22,9 @@ from derive.program import Pointwise, Program
 __all__ = ["Gradient", "Problem", "Values", "explicit", "run_program", "step_back", "sweep", "unroll"]
 
 Values = dict[Symbol, list[Any]]
-Key = tuple[Any, ...]  # ("W_hh", 0, 1) a matrix entry, ("b", 0), ("alpha",), ("x", t, k) with t from 1, ("h", 0, k) at t = 0
+Key = tuple[
+    Any, ...
+]  # ("W_hh", 0, 1) a matrix entry, ("b", 0), ("alpha",), ("x", t, k) with t from 1, ("h", 0, k) at t = 0
 Gradient = dict[Key, Any]
 
 
@@ -70,19 +72,16 @@ class Problem:
         return out
 
 
-def explicit(key: Key, batch: int | None = None) -> Symbol:
-    """The scalar symbol of a key, indices from 1: ``W_hh[1,2]``, ``x[1,2]`` (t = 1, entry 2), ``h[0,1]`` (initial)."""
+def explicit(cell: Cell, key: Key, sequence: str = "") -> Symbol:
+    """The scalar symbol of a key, entries counted from 1.
+
+    ``W_hh[1,2]`` is an entry of a matrix, ``x[1][2]`` entry 2 of x at t = 1, ``h[0][1]`` of an initial state; ``sequence``
+    tells the sequences of a batch apart (parameters are shared).
+    """
     name, *index = key
-    if not index:
-        return parameter(name)
-    shown = ",".join(str(i + 1) for i in index)
-    return parameter(f"{name}[{shown}]" if batch is None else f"{name}[{shown};b{batch + 1}]")
-
-
-def explicit_in_time(key: Key, batch: int | None = None) -> Symbol:
-    """As :func:`explicit` for inputs and states, whose first index is a time and stays as it is."""
-    name, t, k = key
-    return explicit((name, t - 1, k), batch)
+    if name in cell.parameters:
+        return parameter(f"{name}[{','.join(str(i + 1) for i in index)}]" if index else name)
+    return parameter(f"{name}{sequence}[{index[0]}][{index[1] + 1}]")
 
 
 def unroll(problem: Problem) -> list[Values]:
@@ -142,7 +141,8 @@ def step_back(
             if isinstance(flow, Adjoint):
                 m = matrices[flow.matrix]
                 rows = [[row[k] for row in m] for k in range(size)] if flow.transposed else m
-                terms.append([total([w * x for w, x in zip(row, source, strict=True)]) for row in rows])
+                product_ = [total([w * x for w, x in zip(row, source, strict=True)]) for row in rows]
+                terms.append([x * _at_entry(flow.scale, values, scalars, k, algebra) for k, x in enumerate(product_)])
                 continue
             whole = range(len(source)) if target in scalars or target in axes else range(size)
             pointwise = [source[k] * _at_entry(flow.factor, values, scalars, k, algebra) for k in whole]

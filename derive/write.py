@@ -61,7 +61,9 @@ def _parts(e: Expr) -> tuple[str, int]:
     name = _BUILTIN.get(e.func, type(e).__name__)
     if len(e.args) == 1 and (name in FUNCTIONS or name[1:] in FUNCTIONS):
         return f"{name}({_write(e.args[0], _SUM)})", _ATOM
-    raise ValueError(f"the cell language cannot say {e!r}; expected sums, products, integer powers, lin and {', '.join(FUNCTIONS)}")
+    raise ValueError(
+        f"the cell language cannot say {e!r}; expected sums, products, integer powers, lin and {', '.join(FUNCTIONS)}"
+    )
 
 
 def _rational(e: Expr) -> tuple[str, int]:

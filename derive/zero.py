@@ -27,16 +27,19 @@ class BudgetError(Exception):
 
 
 class Budget:
-    """Seconds and polynomial terms that a computation may take; ``check`` raises :class:`BudgetError`."""
+    """Size of a polynomial (terms times symbols) and seconds that a computation may take.
 
-    def __init__(self, seconds: float = 10.0, terms: int = 50_000) -> None:
-        self.seconds, self.terms = seconds, terms
+    The size decides in practice, so that the same proof stops at the same place everywhere; the clock is the last resort.
+    """
+
+    def __init__(self, size: int = 4_000_000, seconds: float = 20.0) -> None:
+        self.size, self.seconds = size, seconds
         self.end = time.monotonic() + seconds
 
-    def check(self, terms: int) -> None:
-        """Raise if a polynomial has too many terms or time is up."""
-        if terms > self.terms:
-            raise BudgetError(f"a polynomial of more than {self.terms:,} terms")
+    def check(self, terms: int, symbols: int) -> None:
+        """Raise :class:`BudgetError` if a polynomial is too large or time is up."""
+        if terms * symbols > self.size:
+            raise BudgetError(f"a polynomial of more than {self.size // symbols:,} terms in {symbols} symbols")
         if time.monotonic() > self.end:
             raise BudgetError(f"more than {self.seconds:g} s")
 
@@ -52,11 +55,11 @@ class Quotient:
     @staticmethod
     def reduced(field: Field, above: Any, below: Any) -> Quotient:
         """Lowest terms."""
-        field.budget.check(max(len(above), len(below)))
+        field.check(max(len(above), len(below)))
         if below.is_constant():
             return Quotient(field, above / below.leading_coefficient())
         # flint's gcd is the one operation that cannot be interrupted; its size is bounded here
-        field.budget.check(len(above) * len(below) // 100)
+        field.check(len(above) * len(below) // 100)
         common = above.gcd(below)
         above, below = above / common, below / common
         lead = below.leading_coefficient()
@@ -69,7 +72,7 @@ class Quotient:
     def __add__(self, other: Any) -> Quotient:
         other = self.coerce(other)
         if self.below is None and other.below is None:
-            self.field.budget.check(len(self.above) + len(other.above))
+            self.field.check(max(len(self.above), len(other.above)))
             return Quotient(self.field, self.above + other.above)
         if self.below == other.below:
             return Quotient.reduced(self.field, self.above + other.above, self.below)
@@ -78,7 +81,7 @@ class Quotient:
 
     def __mul__(self, other: Any) -> Quotient:
         other = self.coerce(other)
-        self.field.budget.check(len(self.above) * len(other.above) // 20)
+        self.field.check(len(self.above) * len(other.above) // 20)
         above = self.above * other.above
         if self.below is None and other.below is None:
             return Quotient(self.field, above)
@@ -92,7 +95,7 @@ class Quotient:
 
     def __pow__(self, n: int) -> Quotient:
         if len(self.above) > 1:
-            self.field.budget.check(len(self.above) ** min(n, 8))
+            self.field.check(len(self.above) ** min(n, 8))
         return Quotient(self.field, self.above**n, None if self.below is None else self.below**n)
 
     def __neg__(self) -> Quotient:
@@ -141,6 +144,11 @@ class Field:
         self.in_exponentials = in_exponentials
         self.index: dict[object, int] = {}
         self.names: list[object] = []
+        self.arguments: dict[int, tuple[str, Quotient]] = {}  # what an atom is the function value of
+
+    def check(self, terms: int) -> None:
+        """Raise :class:`BudgetError` if a polynomial of so many terms is too large."""
+        self.budget.check(terms, self.context.nvars())
 
     def generator(self, key: object) -> Quotient:
         """The indeterminate that stands for ``key``."""
@@ -173,7 +181,10 @@ class Field:
         return self.atom(name, x)
 
     def atom(self, name: str, x: Quotient) -> Quotient:
-        return self.generator((name, x.key))
+        """f(x) as an indeterminate, the same one for equal x."""
+        out = self.generator((name, x.key))
+        self.arguments[self.index[name, x.key]] = (name, x)
+        return out
 
     def exponential(self, x: Quotient) -> Quotient:
         """exp of a sum as a product of exp of its monomials, so that exp(a) exp(b) is exp(a + b)."""
@@ -182,11 +193,12 @@ class Field:
         if x.below is not None:
             return self.atom("exp", x)
         out = Quotient(self, self.one)
-        for powers, coefficient in x.above.to_dict().items():
-            value = Fraction(int(coefficient.p), int(coefficient.q))
-            if abs(value.numerator) > 8:
-                return self.atom("exp", x)
-            base = self.generator(("exp", powers, value.denominator))
+        terms = [(m, Fraction(int(c.p), int(c.q))) for m, c in x.above.to_dict().items()]
+        if len(terms) > 6 or any(abs(c.numerator) > 8 for _, c in terms):
+            return self.atom("exp", x)
+        for powers, value in terms:
+            monomial = Quotient(self, self.context.from_dict({powers: self.rational(1, value.denominator)}))
+            base = self.atom("exp", monomial)
             out = out * base**value.numerator if value > 0 else out / base**-value.numerator
         return out
 
