@@ -11,8 +11,8 @@ from sympy import Expr
 from derive.dimensions import find_dimensions
 from derive.errors import CellError
 from derive.hypotheses import Hypothesis, find_hypotheses
-from derive.lower import lower
-from derive.roles import Roles, find_roles
+from derive.lower import Lowering
+from derive.roles import find_roles
 from derive.syntax import Equation, Indexed, parse_lines
 from derive.write import write
 
@@ -97,7 +97,7 @@ def build(text: str, name: str = "cell", title: str = "") -> Cell:
     roles = find_roles(equations, declarations)
     dimensions = find_dimensions(equations, declarations, roles)
     trees = {e.target.name: e for e in equations if isinstance(e.target, Indexed)}
-    _check_lengths(roles)
+    lowering = Lowering(dimensions.parameters)
     return Cell(
         name=name,
         title=title,
@@ -109,18 +109,9 @@ def build(text: str, name: str = "cell", title: str = "") -> Cell:
         parameters=MappingProxyType(dimensions.parameters),
         dimensions=MappingProxyType(dimensions.letters),
         axes=MappingProxyType(dimensions.axes),
-        equations=MappingProxyType({n: lower(e.value, dimensions.parameters) for n, e in trees.items()}),
+        equations=MappingProxyType({n: lowering.equation(e.value) for n, e in trees.items()}),
         trees=MappingProxyType(trees),
         order=roles.order,
-        hypotheses=find_hypotheses(equations, dimensions.parameters),
+        hypotheses=find_hypotheses(equations, lowering),
         notes=dimensions.notes,
     )
-
-
-def _check_lengths(roles: Roles) -> None:
-    count = len(roles.assigned) + len(roles.inputs) + len(roles.parameters)
-    if count > MAX_NAMES:
-        raise CellError("too many names", found=str(count), expected=f"at most {MAX_NAMES}")
-
-
-MAX_NAMES = 300

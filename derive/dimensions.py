@@ -1,7 +1,7 @@
 """Kinds and sizes of every name, by unification.
 
-A parameter is a matrix where it stands left of ``@``, otherwise a vector; a scalar is declared.  Each vector has one axis
-and each matrix two; every operation makes axes equal, and each class of equal axes gets one letter.
+A parameter is a matrix where it stands left of ``@``, otherwise a vector; a scalar is declared.  Each vector has one
+axis and each matrix two; every operation makes axes equal, and each class of equal axes gets one letter.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ class _Kinds:
         elif known is None:
             self.kinds[tree.name] = wanted
         elif known != wanted:
-            raise CellError(f"{tree.name} is a {known}", tree.position, found=f"{tree.name} where a {wanted} belongs")
+            hint = f"{tree.name} @ v, a matrix times a vector" if known == "matrix" else "'*' in place of '@'"
+            found = f"{tree.name} where a {wanted} belongs"
+            raise CellError(f"{tree.name} is a {known}", tree.position, found=found, expected=hint)
 
     def visit(self, tree: Tree, wanted: str) -> None:
         match tree:

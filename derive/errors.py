@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 
-__all__ = ["CellError", "Position", "edit_distance", "nearest"]
+__all__ = ["CellError", "Position", "edit_distance", "is_one_edit", "nearest"]
 
 Position = tuple[int, int]  # line and column, both from 1
 
@@ -38,11 +39,16 @@ class CellError(ValueError):
         where = [self.source] if self.source else []
         if self.line is not None:
             where.append(f"{self.line}:{self.column}" if self.source else f"line {self.line}, column {self.column}")
-        details = [f"found {self.found}"] if self.found else []
+        details = [f"found {_short(self.found)}"] if self.found else []
         details += [f"expected {self.expected}"] if self.expected else []
         details += [f"nearest known name: {self.near}"] if self.near else []
         text = ": ".join([":".join(where), self.message] if where else [self.message])
-        return f"{text} ({'; '.join(details)})" if details else text
+        text = f"{text} ({'; '.join(details)})" if details else text
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _short(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 def edit_distance(a: str, b: str) -> int:
@@ -59,7 +65,18 @@ def edit_distance(a: str, b: str) -> int:
     return row[-1]
 
 
+def is_one_edit(a: str, b: str) -> bool:
+    """Whether :func:`edit_distance` of ``a`` and ``b`` is 1, found without a table."""
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+    a, b = a[same:], b[same:]
+    if a == b:
+        return False
+    return a[1:] == b[1:] or a == b[1:] or a[1:] == b or (a[:2] == b[1::-1] and a[2:] == b[2:])
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is fewest edits away, if that is few enough to be a slip."""
-    ranked = sorted((edit_distance(name, other), other) for other in set(known) if other != name)
-    return ranked[0][1] if ranked and ranked[0][0] <= max(1, len(name) // 3) else None
+    """The known name that is fewest edits away, if that is few enough to be a slip; capitals count for nothing."""
+    most = max(1, len(name) // 3)
+    close = [other for other in set(known) if other != name and abs(len(other) - len(name)) <= most]
+    ranked = sorted((edit_distance(name.lower(), other.lower()), other) for other in close)
+    return ranked[0][1] if ranked and ranked[0][0] <= most and ranked[0][0] < len(name) else None

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sympy import Expr, pi
+from sympy import Expr
 
-from derive.lower import lower
+from derive.lower import Lowering, holds, is_constant
 from derive.notation import FUNCTIONS
-from derive.syntax import Binary, Call, Equation, Number, Power, Tree, walk
+from derive.syntax import Binary, Call, Equation, Power, Tree, walk
 
-__all__ = ["Hypothesis", "find_hypotheses", "is_positive"]
+__all__ = ["Hypothesis", "find_hypotheses"]
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,6 @@ class Hypothesis:
     why: str
     equation: str
     line: int
-
-
-def is_positive(expression: Expr, *, strictly: bool = True) -> bool:
-    """Whether an expression is visibly positive (or at least 0) for all real values of its symbols."""
-    if expression.is_Rational or expression is pi:
-        return bool(expression > 0 or (not strictly and expression == 0))
-    if expression.is_Add:
-        parts = expression.args
-        return all(is_positive(a, strictly=False) for a in parts) and (not strictly or any(map(is_positive, parts)))
-    if expression.is_Mul:
-        return all(is_positive(a, strictly=strictly) for a in expression.args)
-    if expression.is_Pow and expression.exp.is_Integer:
-        return is_positive(expression.base, strictly=strictly) or (not strictly and expression.exp.is_even)
-    name = type(expression).__name__
-    if name in ("exp", "sigmoid", "softplus"):
-        return True
-    return name in ("abs", "relu", "sqrt") and (not strictly and name != "sqrt" or is_positive(expression.args[0]))
 
 
 def _conditions(tree: Tree) -> Iterator[tuple[Tree, str, str]]:
@@ -58,15 +41,14 @@ def _conditions(tree: Tree) -> Iterator[tuple[Tree, str, str]]:
                 yield x, "!= 0", f"{name} has a kink at 0"
 
 
-def find_hypotheses(equations: list[Equation], parameters: dict[str, tuple[str, ...]]) -> tuple[Hypothesis, ...]:
+def find_hypotheses(equations: list[Equation], lowering: Lowering) -> tuple[Hypothesis, ...]:
     """Every condition of a cell's text that does not hold by itself, in the order of the text."""
     found: dict[tuple[Expr, str], Hypothesis] = {}
     for equation in equations:
         for tree, relation, why in _conditions(equation.value):
-            if isinstance(tree, Number):
-                continue
-            expression = lower(tree, parameters)
-            if not is_positive(expression):
+            expression = lowering.vector(tree)
+            # A constant divisor or argument has been checked, and a kink does not matter at a constant.
+            if not is_constant(expression) and not holds(expression, relation):
                 line = equation.position[0]
                 found.setdefault((expression, relation), Hypothesis(expression, relation, why, equation.text, line))
     return tuple(found.values())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from derive.cell import Cell, build
 from derive.errors import CellError, nearest
-from derive.syntax import LIMITS
+from derive.syntax import LIMITS, normal
 
 __all__ = ["cells", "load", "parse", "read_text"]
 
@@ -39,8 +39,8 @@ def parse(text: str, name: str | None = None) -> Cell:
     """
     if not isinstance(text, str):
         raise TypeError(f"a cell is text, a str; found {type(text).__name__}")
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    comment = _first_comment(text[: LIMITS.characters])
+    text = normal(text)
+    comment = _first_comment(text)
     heading = _HEADING.match(comment)
     title = comment[heading.end() :] if heading else comment
     return build(text, name or (heading["name"] if heading else "cell"), title.partition("\n")[0].strip())

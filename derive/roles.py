@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from derive.errors import CellError, Position, edit_distance, nearest
+from derive.errors import CellError, Position, is_one_edit, nearest
 from derive.notation import FUNCTIONS
-from derive.syntax import Binary, Call, Declaration, Equation, Indexed, Name, Number, Tree, walk
+from derive.syntax import LIMITS, Binary, Call, Declaration, Equation, Indexed, Name, Number, walk
 
 __all__ = ["Roles", "find_roles", "shift_of"]
 
@@ -44,15 +46,16 @@ def shift_of(tree: Indexed) -> int:
             return 0
         case Binary(sign="-", left=Name(name="t"), right=Number(value=1)):
             return -1
-        case Binary(sign="-", left=Name(name="t"), right=Number(text=text)):
-            wanted = f"a delay line: a state such as {tree.name}_1[t] = {tree.name}[t-1], read one step later"
-            raise CellError(
-                "a cell reads one step back", tree.position, found=f"{tree.name}[t-{text}]", expected=wanted
-            )
+        case Binary(sign="-", left=Name(name="t"), right=Number(value=n, text=text)) if n > 1:
+            wanted = f"a delay line: a state {tree.name}_1[t] = {tree.name}[t-1], whose [t-1] is {tree.name}[t-2]"
+            why, found = "a cell reads one step back", f"{tree.name}[t-{text}]"
+            raise CellError(why, tree.position, found=found, expected=wanted)
         case Binary(sign="+", left=Name(name="t")):
-            raise CellError(
-                "a cell cannot read the future", tree.position, found=f"{tree.name}[t+...]", expected="[t] or [t-1]"
-            )
+            why, found = "a cell cannot read the future", f"{tree.name}[t+...]"
+            raise CellError(why, tree.position, found=found, expected="[t] or [t-1]")
+        case Number(text=text):
+            why, found = "an index is t or t-1; the initial state is given when the cell is run", f"{tree.name}[{text}]"
+            raise CellError(why, tree.position, found=found, expected=f"{tree.name}[t] or {tree.name}[t-1]")
     raise CellError("an index is t or t-1", tree.position, expected=f"{tree.name}[t] or {tree.name}[t-1]")
 
 
@@ -75,33 +78,22 @@ def find_roles(equations: list[Equation], declarations: list[Declaration]) -> Ro
                     (previous if shift_of(tree) else current).setdefault(tree.name, tree.position)
             elif isinstance(tree, Call):
                 _check_call(tree)
+    _check_count(seen, plain)
     for name, position in plain.items():
         if name in seen:
             raise CellError(f"{name} stands both with and without a time index", position, expected=f"{name}[t]")
     for name, position in previous.items():
         if name not in assigned:
-            raise CellError(
-                f"{name}[t-1] is read, so {name} is a state, but no equation assigns it",
-                position,
-                expected=f"an equation {name}[t] = ...",
-                near=nearest(name, assigned),
-            )
+            raise _unassigned(name, position, is_input=name in current, near=nearest(name, assigned))
     if not previous:
         wanted = "an equation that reads an assigned name at [t-1]"
         raise CellError("a cell needs a state", equations[0].position if equations else None, expected=wanted)
     inputs = tuple(name for name in current if name not in assigned)
-    declared = {d.name for d in declarations}
-    for name in inputs:
-        near = [other for other in assigned if len(name) >= 4 and edit_distance(name, other) == 1]
-        if near and name not in declared:
-            wanted = f"{near[0]}[t], or a declaration such as '{name}: D' if {name} is an input"
-            raise CellError(
-                f"{name} is never assigned and is one letter away from {near[0]}", current[name], expected=wanted
-            )
+    _check_inputs({name: current[name] for name in inputs}, assigned, {d.name for d in declarations})
     states = tuple(name for name in seen if name in previous)
     read = set(current) | set(previous)
     _check_declared(declarations, set(seen) | set(plain))
-    _check_state_gradients(plain, states)
+    _check_initial({**plain, **{name: current[name] for name in inputs}}, states)
     return Roles(
         states=states,
         inputs=inputs,
@@ -118,16 +110,17 @@ def _assigned(equations: list[Equation]) -> dict[str, Equation]:
     for equation in equations:
         target = equation.target
         if isinstance(target, Name):
-            raise CellError(
-                "the left side needs a time index",
-                target.position,
-                found=repr(target.name),
-                expected=f"{target.name}[t] = ...",
-            )
+            _check_plain(target)
+            why = "the left side needs a time index; a parameter has no equation"
+            raise CellError(why, target.position, found=repr(target.name), expected=f"{target.name}[t] = ...")
         if not isinstance(target, Indexed):
             raise CellError("the left side is one name", equation.position, expected="an equation such as h[t] = ...")
-        if shift_of(target):
-            raise CellError("an equation states the value at t", target.position, expected=f"{target.name}[t] = ...")
+        if isinstance(target.index, Number):
+            wanted = f"{target.name}[t] = ...; the initial state is given when the cell is run"
+            raise CellError("an equation states the value at t", target.position, expected=wanted)
+        if not isinstance(target.index, Name) or target.index.name != "t":
+            wanted = f"{target.name}[t] = ..., with values of the step before at [t-1]"
+            raise CellError("an equation states the value at t", target.position, expected=wanted)
         if target.name in assigned:
             line = assigned[target.name].position[0]
             raise CellError(
@@ -152,16 +145,45 @@ def _check_plain(tree: Name) -> None:
 
 
 def _check_call(tree: Call) -> None:
+    one_of = f"one of {', '.join(FUNCTIONS)}"
+    if tree.name in _NOT_YET:
+        why = f"{_NOT_YET[tree.name]} ({tree.name}) is not in the language of cells yet"
+        raise CellError(why, tree.position, expected=one_of)
     if tree.name not in FUNCTIONS:
-        if tree.name in _NOT_YET:
-            why = f"{_NOT_YET[tree.name]} ({tree.name}) is not in the language of cells yet"
-            raise CellError(why, tree.position, expected=f"one of {', '.join(FUNCTIONS)}")
+        if any(isinstance(part, Name) and part.name == "t" for a in tree.arguments for part in walk(a)):
+            wanted = f"{tree.name}[t] or {tree.name}[t-1]"
+            raise CellError("an index stands in square brackets", tree.position, expected=wanted)
         near = _ALSO_CALLED.get(tree.name) or nearest(tree.name, FUNCTIONS)
-        expected = f"one of {', '.join(FUNCTIONS)}"
-        raise CellError("unknown function", tree.position, found=repr(tree.name), expected=expected, near=near)
+        raise CellError("unknown function", tree.position, found=repr(tree.name), expected=one_of, near=near)
     if len(tree.arguments) != 1:
         found = f"{len(tree.arguments)} arguments"
         raise CellError(f"{tree.name} takes one argument", tree.position, found=found, expected=f"{tree.name}(...)")
+
+
+def _check_count(*names: dict[str, Any]) -> None:
+    count = sum(map(len, names))
+    if count > LIMITS.names:
+        raise CellError("too many names", found=str(count), expected=f"at most {LIMITS.names}")
+
+
+def _unassigned(name: str, position: Position, *, is_input: bool, near: str | None) -> CellError:
+    if is_input:
+        why = f"{name}[t-1] is read, but {name} is an input, and a cell keeps only states"
+        return CellError(
+            why, position, expected=f"a delay line: a state {name}_1[t] = {name}[t], read as {name}_1[t-1]"
+        )
+    why = f"{name}[t-1] is read, so {name} is a state, but no equation assigns it"
+    return CellError(why, position, expected=f"an equation {name}[t] = ...", near=near)
+
+
+def _check_inputs(inputs: dict[str, Position], assigned: Iterable[str], declared: set[str]) -> None:
+    """An undeclared input that is one slip away from an assigned name is taken for the slip."""
+    for name, position in inputs.items():
+        near = [other for other in assigned if is_one_edit(name, other)]
+        if near and len(name) >= 4 and name not in declared:
+            why = f"{name} is never assigned and is one letter away from {near[0]}"
+            wanted = f"{near[0]}[t], or a declaration such as '{name}: D' if {name} is an input"
+            raise CellError(why, position, expected=wanted)
 
 
 def _check_declared(declarations: list[Declaration], known: set[str]) -> None:
@@ -175,11 +197,12 @@ def _check_declared(declarations: list[Declaration], known: set[str]) -> None:
             raise CellError(f"{declaration.name} is declared, but no equation has it", declaration.position, near=near)
 
 
-def _check_state_gradients(plain: dict[str, Position], states: tuple[str, ...]) -> None:
+def _check_initial(names: dict[str, Position], states: tuple[str, ...]) -> None:
+    """Gradients go by the names of parameters and inputs, and of initial states: the state's name and 0."""
     for state in states:
-        if f"{state}0" in plain:
-            why = f"a parameter cannot be called {state}0: that is the initial value of the state {state}"
-            raise CellError(why, plain[f"{state}0"], expected="another name")
+        if f"{state}0" in names:
+            why = f"nothing else can be called {state}0: that is the initial value of the state {state}"
+            raise CellError(why, names[f"{state}0"], expected="another name")
 
 
 def _order(equations: list[Equation]) -> tuple[str, ...]:
@@ -204,12 +227,7 @@ def _order(equations: list[Equation]) -> tuple[str, ...]:
                 continue
             if missing[0] in stack:
                 waiting = [*stack[stack.index(missing[0]) :], missing[0]]
-                shown = " needs ".join(f"{n}[t]" for n in waiting)
-                raise CellError(
-                    "equations of one time step go in a circle",
-                    position[missing[0]],
-                    found=shown,
-                    expected="[t-1] somewhere",
-                )
+                why, shown = "equations of one time step go in a circle", " needs ".join(f"{n}[t]" for n in waiting)
+                raise CellError(why, position[missing[0]], found=shown, expected="[t-1] somewhere")
             stack.append(missing[0])
     return tuple(order)

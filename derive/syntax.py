@@ -38,6 +38,7 @@ __all__ = [
     "Transposed",
     "Tree",
     "children",
+    "normal",
     "parse_lines",
     "walk",
 ]
@@ -48,8 +49,9 @@ class Limits:
     """How much text is read before it is refused."""
 
     characters: int = 40_000
-    tokens: int = 8_000
+    tokens: int = 6_000
     equations: int = 200
+    names: int = 300
     depth: int = 40
     height: int = 100
     name: int = 40
@@ -193,13 +195,21 @@ _WORD = re.compile(
     r"|(?P<name>[A-Za-z_][A-Za-z_0-9]*)|(?P<sign>\*\*|[-+*/@=\[\](),:.])"
 )
 
+# Characters that do not show, end lines or turn the reading order: not even in a comment.
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 # What people type or paste instead of the language's own signs.
 _INSTEAD = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "·": "*", "×": "*", "⋅": "*", "∗": "*",
     "⊙": "*", "∘": "*", "÷": "/", "∕": "/", "⁄": "/", "²": "**2", "³": "**3", "ᵀ": ".T", "⊤": ".T",
-    "σ": "sigmoid", "√": "sqrt", "π": "pi", "∑": "sum", "Σ": "sum", "∏": "prod", "′": "a name such as dtanh", "'": "nothing",
-    "\u00a0": "a space", "“": "nothing", "”": "nothing", "^": "**", "⊗": "outer", "∂": "d",
+    "σ": "sigmoid", "√": "sqrt", "π": "pi", "∑": "sum", "Σ": "sum", "∏": "prod", "′": "a name such as dtanh",
+    "\u00a0": "a space", "^": "**", "⊗": "outer", "∂": "d", "ₜ": "[t]",
 }  # fmt: skip
+
+# Letters of other alphabets that look like ASCII ones.
+_LOOK_ALIKES = dict(
+    zip("аеорсухіјѕһԁАВЕКМНОРСТУХοΟΑΒΕΖΗΙΚΜΝΡΤΥΧ", "aeopcyxijshdABEKMHOPCTYXoOABEZHIKMNPTYX", strict=True)
+)
 
 _WHY = {
     "<": "comparison is not in the language",
@@ -211,43 +221,68 @@ _WHY = {
     "~": "logic is not in the language",
     '"': "strings are not in the language",
     "'": "strings and primes are not in the language",
-    "{": "braces are not in the language",
+    "{": "braces are not in the language; an index is written [t] or [t-1]",
+    "}": "braces are not in the language; an index is written [t] or [t-1]",
     ";": "one equation a line",
-    "\\": "a line goes on inside parentheses, without a backslash",
+    "\\": "a backslash is not in the language; a line goes on inside parentheses",
+    "≤": "comparison is not in the language",
+    "≥": "comparison is not in the language",
+    "≠": "comparison is not in the language",
 }
 
 
 def _instead(character: str) -> str | None:
-    if character in _INSTEAD:
-        return _INSTEAD[character]
-    name = unicodedata.name(character, "")
-    plain = unicodedata.normalize("NFKC", character)
-    if plain != character and plain.isascii():
-        return plain
-    if name.startswith("GREEK") and "LETTER" in name:
-        return name.split("LETTER ", 1)[1].split(" WITH", 1)[0].lower()
+    """What to write in place of a character: an ASCII sign, a letter's name, or nothing."""
+    if character in _INSTEAD or character in _LOOK_ALIKES:
+        return _INSTEAD.get(character) or _LOOK_ALIKES[character]
     if character.isspace() or not character.isprintable():
         return "nothing, or a plain space"
-    return None
+    plain = "".join(_INSTEAD.get(c, c) for c in unicodedata.normalize("NFKC", character))
+    if plain != character and plain.isascii() and _WORD.match(plain):
+        return plain
+    name = unicodedata.name(plain[0], "")
+    if name.startswith("GREEK") and "LETTER" in name:
+        return name.split("LETTER ", 1)[1].split(" WITH", 1)[0].split()[-1].lower().replace("lamda", "lambda")
+    base = unicodedata.normalize("NFKD", character)[0]
+    return base if base.isascii() and base.isalnum() else None
 
 
 def _strange(character: str, position: Position) -> CellError:
-    if character.isascii():
-        why = _WHY.get(character, "this character is not in the language")
-        return CellError(
-            why, position, found=repr(character), expected=_instead(character) and f"{_instead(character)}"
-        )
     name = unicodedata.name(character, f"U+{ord(character):04X}")
-    instead = _instead(character) or "an ASCII letter"
-    return CellError("names and signs are ASCII", position, found=f"{character!r} ({name})", expected=instead)
+    found = repr(character) if character.isascii() else f"{character!r} ({name})"
+    if character in _WHY:
+        return CellError(_WHY[character], position, found=found)
+    if character.isascii():
+        return CellError("this character is not in the language", position, found=found, expected=_instead(character))
+    return CellError(
+        "names and signs are ASCII", position, found=found, expected=_instead(character) or "an ASCII letter"
+    )
+
+
+def normal(text: str) -> str:
+    """A text without byte-order mark, its lines ended by newlines alone; raises :class:`CellError` if it is too long."""
+    _check_length(text, 2 * LIMITS.characters + 1)  # every line may end in two characters
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    _check_length(text, LIMITS.characters)
+    return text
+
+
+def _check_length(text: str, most: int) -> None:
+    if len(text) > most:
+        wanted = f"at most {LIMITS.characters}"
+        raise CellError("the text is too long", found=f"{len(text)} characters", expected=wanted)
+
+
+def _check_seen(text: str) -> None:
+    if unseen := _UNSEEN.search(text):
+        before, found = text[: unseen.start()], f"U+{ord(unseen.group()):04X}"
+        position = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise CellError("this character does not show", position, found=found, expected="nothing, or a plain space")
 
 
 def tokens(text: str) -> list[Token]:
     """The words of a text, newlines inside brackets left out."""
-    if len(text) > LIMITS.characters:
-        raise CellError(
-            "the text is too long", found=f"{len(text)} characters", expected=f"at most {LIMITS.characters}"
-        )
+    _check_seen(text)
     out: list[Token] = []
     depth, line, start, place = 0, 1, 0, 0
     while place < len(text):
@@ -278,6 +313,7 @@ class _Parser:
     """Recursive descent over the words of a text."""
 
     def __init__(self, text: str) -> None:
+        text = normal(text)
         self.lines = text.split("\n")
         self.words = tokens(text)
         self.place = 0
@@ -300,15 +336,21 @@ class _Parser:
         if found is None:
             if opened is not None and self.word.kind in ("newline", "end"):
                 raise CellError(f"{opened.text!r} is never closed", opened.position, expected=repr(text))
-            raise self.unexpected(repr(text))
+            raise self.unexpected(f"an operator or {text!r}" if opened else repr(text), opened)
         return found
 
-    def unexpected(self, expected: str) -> CellError:
+    @property
+    def found(self) -> str:
+        """The next word as a message shows it."""
+        return repr(self.word.text) if self.word.kind in ("name", "number", "sign") else self.word.text
+
+    def unexpected(self, expected: str, opened: Token | None = None) -> CellError:
         word = self.word
-        found = repr(word.text) if word.kind in ("name", "number", "sign") else word.text
         if word.text == "." and word.kind == "sign":
             return CellError("the only attribute is .T, the transpose of a matrix", word.position, found="'.'")
-        return CellError("this cannot be read", word.position, found=found, expected=expected)
+        if opened is not None and opened.position[0] < word.position[0]:
+            expected += f" (the {opened.text!r} of line {opened.position[0]} is still open)"
+        return CellError("this cannot be read", word.position, found=self.found, expected=expected)
 
     # -- lines
 
@@ -343,6 +385,9 @@ class _Parser:
                 )
         else:
             sizes = [self.name("a size, such as H, or scalar").text]
+            if self.word.text == ",":
+                why = "the sizes of a matrix stand in parentheses"
+                raise CellError(why, self.word.position, found="','", expected="(H, D)")
         return Declaration(name.text, tuple(sizes), name.position)
 
     def equation(self) -> Equation:
@@ -350,14 +395,15 @@ class _Parser:
         target = self.sum()
         if self.word.text in ("+", "-", "*", "/") and self.words[self.place + 1].text == "=":
             raise self.augmented(self.word)
+        if self.word.text == ":" and isinstance(target, Indexed):
+            raise CellError("a declaration has no time index", position, expected=f"{target.name}: H")
         self.expect("=")
         if self.word.text == "=":
             raise CellError("comparison is not in the language", self.word.position, found="'=='", expected="'='")
         value = self.sum()
-        if _height(value) > LIMITS.height:
-            raise CellError(
-                "the equation is too long; name a part of it", position, expected=f"{LIMITS.height} operations"
-            )
+        if max(_height(target), _height(value)) > LIMITS.height:
+            wanted = f"at most {LIMITS.height} operations in a row"
+            raise CellError("the equation is too long; name a part of it", position, expected=wanted)
         if self.word.text == "=":
             raise CellError("one equation a line", self.word.position, found="a second '='")
         return Equation(target, value, self.source(first), position)
@@ -403,10 +449,9 @@ class _Parser:
             signs.append(self.take())
             if len(signs) > LIMITS.depth:
                 raise CellError("too many signs in a row", signs[0].position)
+        minus = [sign for sign in signs if sign.text == "-"]
         tree = self.power()
-        for sign in reversed(signs):
-            tree = Negative(sign.position, tree) if sign.text == "-" else tree
-        return tree
+        return Negative(minus[0].position, tree) if len(minus) % 2 else tree
 
     def power(self) -> Tree:
         base = self.postfix()
@@ -415,23 +460,20 @@ class _Parser:
         return Power(sign.position, base, self.exponent())
 
     def exponent(self) -> int:
-        word, brackets = self.word, []
+        brackets = []
         while opened := self.accept("("):
             brackets.append(opened)
         negative = self.accept("-") is not None
         number = self.word
         if number.kind != "number" or not number.text.isdigit():
-            raise CellError(
-                "a power is a small integer",
-                word.position,
-                found=repr(word.text),
-                expected=f"an integer up to {LIMITS.power}",
-            )
+            wanted = f"an integer up to {LIMITS.power}; x**0.5 is sqrt(x), x**a is exp(a*log(x))"
+            raise CellError("a power is a small integer", number.position, found=self.found, expected=wanted)
         self.take()
-        for opened in brackets:
+        for opened in reversed(brackets):
             self.expect(")", opened)
         if len(number.text) > 4 or int(number.text) > LIMITS.power:
-            raise CellError("the exponent is too large", number.position, expected=f"at most {LIMITS.power}")
+            wanted = f"at most {LIMITS.power}"
+            raise CellError("the exponent is too large", number.position, found=number.text, expected=wanted)
         if self.word.text == "**":
             raise CellError("a power of a power needs parentheses", self.word.position, found="'**'")
         return -int(number.text) if negative else int(number.text)
@@ -463,7 +505,9 @@ class _Parser:
         while self.accept(","):
             found.append(self.sum())
         if self.word.text == "=":
-            raise CellError("a function takes no named arguments", self.word.position, found="'='")
+            raise CellError(
+                "a function takes neither a comparison nor a named argument", self.word.position, found="'='"
+            )
         self.expect(")", opened)
         return tuple(found)
 
@@ -484,7 +528,9 @@ class _Parser:
             raise self.unexpected(expected)
         word = self.take()
         if len(word.text) > LIMITS.name:
-            raise CellError("the name is too long", word.position, expected=f"at most {LIMITS.name} letters")
+            raise CellError(
+                "the name is too long", word.position, found=word.text, expected=f"at most {LIMITS.name} letters"
+            )
         return word
 
     def number(self) -> Number:
@@ -495,10 +541,12 @@ class _Parser:
             )
         mantissa, _, exponent = word.text.lower().partition("e")
         if sum(c.isdigit() for c in mantissa) > LIMITS.digits:
-            raise CellError("the number is too long", word.position, expected=f"at most {LIMITS.digits} digits")
+            wanted = f"at most {LIMITS.digits} digits"
+            raise CellError("the number is too long", word.position, found=word.text, expected=wanted)
         if len(exponent) > 5 or (exponent and abs(int(exponent)) > LIMITS.decimal_exponent):
             limit = LIMITS.decimal_exponent
-            raise CellError("the number is out of range", word.position, expected=f"a decimal exponent within {limit}")
+            wanted = f"a decimal exponent within {limit}"
+            raise CellError("the number is out of range", word.position, found=word.text, expected=wanted)
         return Number(word.position, Fraction(word.text), word.text)
 
 

@@ -11,21 +11,22 @@ The forms below neither cancel nor overflow before the result does (s is the sig
     erf'(x)          2/sqrt(pi) exp(-a^2) exp((a - x)(a + x)),   a = x rounded to 24 bits, so that a^2 is exact
     softsign'(x)     (1 / q) / q,   q = 1 + |x|
 
-The denominator 1 + e (2 + e) rounds twice, and the square of a rounded 1 + e three times: 2.4 against 3.9 ulp at worst.
+The denominator 1 + e (2 + e) is one rounding better than the square of 1 + e: 2.4 against 4.0 ulp at worst in float64.
 
 Every function takes an array or a NumPy scalar of float32, float64 or complex128 and returns a new one of the same type
-and shape.  NaN gives NaN.  There are no warnings, also at infinity; only log and sqrt warn as NumPy does, outside their
-domain (log(0) is -inf, a negative number gives NaN).
+and shape, within 3 ulp in float64 and 4 in float32; a subnormal result within three smallest subnormals.  NaN gives
+NaN.  There are no warnings, also at infinity; only log and sqrt warn as NumPy does, outside their domain (log(0) is
+-inf, a negative number gives NaN).
 
-Functions whose float32 form would inherit the errors of NumPy's float32 exp and log (up to 2.52 and 3.83 ulp,
-https://github.com/numpy/numpy/pull/13134) are computed in float64 and rounded once; tanh, exp and sigmoid, which decide
-the speed of a cell, are not.  float64 exp is right to 0.77 ulp (https://github.com/numpy/numpy/pull/15648).
+NumPy's float64 exp is right to 0.77 ulp (https://github.com/numpy/numpy/pull/15648), but its float32 exp and log only
+to 2.52 and 3.83 (https://github.com/numpy/numpy/pull/13134), which is most of the bound for float32.  log, erf and erf'
+are therefore computed in float64 and rounded once; the others are not, because they decide the speed of a cell.
 
 Complex arguments serve the complex step, f'(x) = Im f(x + i eps) / eps (Squire and Trapp, SIAM Review 40, 1998,
-doi:10.1137/S003614459631241X).  With z = x + iy each f(z) is written through f(x), f'(x) and functions of y, so that
-the imaginary part is f'(x) times y when y is small, without cancellation, and the real part is that of the real
-function.  relu, abs and softsign branch on the sign of x; at the kink of relu and abs the derivative is 0, as in drelu
-and dabs.
+doi:10.1137/S003614459631241X).  With z = x + iy each f(z), unless it is NumPy's own, is written through f(x), f'(x) and
+functions of y, so that the imaginary part is f'(x) times y when y is small, without cancellation, and the real part is
+that of the real function.  relu, abs and softsign branch on the sign of x; at the kink of relu and abs the derivative
+is 0, as in drelu and dabs.
 """
 
 from __future__ import annotations
