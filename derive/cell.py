@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -17,6 +18,9 @@ from derive.syntax import Equation, Indexed, parse_lines
 from derive.write import write
 
 __all__ = ["Cell", "build"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_SIZES = re.compile(r"{0}|\({0}, *{0}\)".format(_NAME.pattern))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +65,11 @@ class Cell:
         >>> Cell.from_sympy({"h": derive.FUNCTIONS["tanh"](derive.lin(W, h) + x)}).text
         'h[t] = tanh(x[t] + W @ h[t-1])'
         """
-        lines = [f"{name}[t] = {write(right)}" for name, right in equations.items()]
-        lines += [f"{name}: {size}" for name, size in (sizes or {}).items()]
+        sizes = sizes or {}
+        _check_words([*equations, *sizes], _NAME, "a name such as h")
+        _check_words(sizes.values(), _SIZES, "sizes such as H, scalar or (H, D)")
+        lines = [f"{target}[t] = {write(right)}" for target, right in equations.items()]
+        lines += [f"{declared}: {size}" for declared, size in sizes.items()]
         return build("\n".join(lines), name=name, title=title)
 
     def __hash__(self) -> int:
@@ -89,6 +96,17 @@ class Cell:
         return cell_html(self)
 
 
+def _check_words(words: Iterable[object], pattern: re.Pattern[str], expected: str) -> None:
+    """Refuse what would say more than one word of the text that it becomes a part of."""
+    for word in words:
+        if not isinstance(word, str) or not pattern.fullmatch(word):
+            raise CellError("this cannot be written into a cell", found=repr(word), expected=expected)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
 def build(text: str, name: str = "cell", title: str = "") -> Cell:
     """Check a text and infer everything; raises :class:`CellError`."""
     equations, declarations = parse_lines(text)
@@ -99,8 +117,8 @@ def build(text: str, name: str = "cell", title: str = "") -> Cell:
     trees = {e.target.name: e for e in equations if isinstance(e.target, Indexed)}
     lowering = Lowering(dimensions.parameters)
     return Cell(
-        name=name,
-        title=title,
+        name=_one_line(name),
+        title=_one_line(title),
         text=text,
         states=roles.states,
         inputs=roles.inputs,

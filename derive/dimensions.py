@@ -228,7 +228,7 @@ def find_dimensions(equations: list[Equation], declarations: list[Declaration], 
         axes.unify(target, shape, equation.position, "the equation")
     parameters = list(roles.parameters)
     _check_sized(axes, equations, roles, parameters, first.kinds)
-    return _letters(axes, roles, parameters)
+    return _letters(axes, roles, parameters, {d.name for d in declarations})
 
 
 def _check_kinds(declarations: list[Declaration], roles: Roles) -> None:
@@ -255,22 +255,19 @@ def _declare(axes: _Axes, d: Declaration) -> None:
 def _check_sized(
     axes: _Axes, equations: list[Equation], roles: Roles, parameters: list[str], kinds: dict[str, str]
 ) -> None:
-    anchors = [("vector", n) for n in (*roles.states, *roles.inputs)]
-    for name in parameters:
-        anchors += {"scalar": [], "vector": [("vector", name)], "matrix": [("rows", name), ("columns", name)]}[
-            kinds[name]
-        ]
+    axes_of = {"scalar": (), "vector": ("vector",), "matrix": ("rows", "columns")}
+    anchors = [("vector", name) for name in (*roles.states, *roles.inputs)]
+    anchors += [(axis, name) for name in parameters for axis in axes_of[kinds[name]]]
     sized = {axes.find(a) for a in anchors} | set(axes.letter)
     for equation in equations:
         assert isinstance(equation.target, Indexed)
         name = equation.target.name
         if axes.find(("vector", name)) not in sized:
-            raise CellError(
-                f"nothing says what size {name} has", equation.position, expected=f"a declaration such as '{name}: H'"
-            )
+            wanted = f"a declaration such as '{name}: H'"
+            raise CellError(f"nothing says what size {name} has", equation.position, expected=wanted)
 
 
-def _letters(axes: _Axes, roles: Roles, parameters: list[str]) -> Dimensions:
+def _letters(axes: _Axes, roles: Roles, parameters: list[str], declared: set[str]) -> Dimensions:
     """One letter a class: declared first, then H for states, D for inputs, O for outputs, K for the others."""
     letter = {axes.find(root): name for root, name in axes.letter.items()}
     states = [name for name in roles.assigned if name in roles.states]
@@ -287,11 +284,11 @@ def _letters(axes: _Axes, roles: Roles, parameters: list[str]) -> Dimensions:
     of = {name: letter[axes.find(("vector", name))] for name in vectors}
     letters = dict.fromkeys((*of.values(), *(x for shape in sizes.values() for x in shape)))
     named = {x: tuple(n for n in of if of[n] == x) or tuple(n for n in sizes if x in sizes[n]) for x in letters}
+    merged = {x: [h for h in roles.states if of[h] == of[x]] for x in roles.inputs if x not in declared}
     notes = tuple(
-        f"nothing separates the size of the input {x} from that of the state {h}: both are {of[x]}"
-        for x in roles.inputs
-        for h in roles.states[:1]
-        if of[x] == of[h]
+        f"nothing separates the size of the input {x} from that of the state {same[0]}: both are {of[x]}"
+        for x, same in merged.items()
+        if same
     )
     return Dimensions(axes=of, parameters=sizes, letters=named, notes=notes)
 

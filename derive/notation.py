@@ -121,7 +121,13 @@ def _define(name: str, derivative: Callable[[Expr], Expr]) -> Any:
     def evalf(self: Any, precision: int) -> Expr:
         return as_builtin(self)._eval_evalf(precision)
 
-    body: dict[str, Any] = {"nargs": 1, "fdiff": fdiff, "doit": as_builtin, "_eval_evalf": evalf, "__module__": __name__}
+    body: dict[str, Any] = {
+        "nargs": 1,
+        "fdiff": fdiff,
+        "doit": as_builtin,
+        "_eval_evalf": evalf,
+        "__module__": __name__,
+    }
     # A real number of which SymPy knows nothing more: were it a number, SymPy would evaluate exp(exp(exp(100))) to see its sign.
     body |= {"is_real": True, "is_number": False}
     _CLASSES[name] = type(name, (Function,), body)

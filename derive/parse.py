@@ -65,10 +65,10 @@ def load(name_or_path: str | os.PathLike[str]) -> Cell:
         entry = files("derive").joinpath("cells", f"{name_or_path}.cell")
         return parse(entry.read_text(encoding="utf-8"), name_or_path)
     path = Path(name_or_path)
-    if not path.exists() and path.suffix != ".cell" and len(path.parts) == 1:
+    if not _exists(path) and path.suffix != ".cell" and len(path.parts) == 1:
         near = nearest(str(path), cells())
         hint = f"; did you mean {near}?" if near else ""
-        raise FileNotFoundError(f"{path} is neither a shipped cell ({', '.join(cells())}) nor a file{hint}")
+        raise FileNotFoundError(f"{str(path)!r} is neither a shipped cell ({', '.join(cells())}) nor a file{hint}")
     try:
         stem = path.stem if re.fullmatch(r"\w{1,40}", path.stem) else None
         return parse(read_text(path), stem)
@@ -76,14 +76,26 @@ def load(name_or_path: str | os.PathLike[str]) -> Cell:
         raise error.in_source(str(path)) from None
 
 
-def read_text(path: Path) -> str:
-    """The text of a regular file of bounded length; raises :class:`CellError` for anything else."""
-    # Opened without blocking and looked at afterwards: a pipe or a device must not be waited for or read.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+def _exists(path: Path) -> bool:
     try:
-        kind = os.fstat(handle).st_mode
-        if not stat.S_ISREG(kind):
-            raise CellError("this is not a regular file", expected="a text file with a cell's equations")
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular file of bounded length; raises :class:`CellError` for anything else, OSError for no file."""
+    # Looked at before it is opened, because opening a device may do something, and after, because it may have changed;
+    # opened without blocking, because a pipe must not be waited for.
+    try:
+        _check_regular(os.stat(path))
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:
+        if isinstance(error, CellError):
+            raise
+        raise FileNotFoundError(f"{str(path)!r} cannot be the name of a file") from None
+    try:
+        _check_regular(os.fstat(handle))
         data = b""
         limit = 4 * LIMITS.characters + 4
         while len(data) < limit and (chunk := os.read(handle, limit - len(data))):
@@ -97,4 +109,14 @@ def read_text(path: Path) -> str:
         column = error.start - data.rfind(b"\n", 0, error.start)
         if len(data) >= limit:
             raise CellError("the text is too long", expected=f"at most {LIMITS.characters} characters") from None
-        raise CellError("the text is not UTF-8", (line, column), found=f"byte 0x{data[error.start]:02x}") from None
+        raise CellError(
+            "the text is not UTF-8",
+            (line, column),
+            found=f"byte 0x{data[error.start]:02x}",
+            expected="a text saved as UTF-8",
+        ) from None
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise CellError("this is not a regular file", expected="a text file with a cell's equations")

@@ -7,10 +7,14 @@ Every expression that the language can say is written so that reading it again g
 
 from __future__ import annotations
 
-import sympy
-from sympy import Expr, Symbol
+import re
 
-from derive.notation import FUNCTIONS, lin, matrix_of
+import sympy
+from sympy import Expr, Integer, Rational, Symbol
+
+from derive.algebra import tree_size
+from derive.notation import FUNCTIONS, PRIMES, lin, transpose
+from derive.syntax import LIMITS
 
 __all__ = ["write"]
 
@@ -22,6 +26,10 @@ _BUILTIN = {
     sympy.Abs: "abs", sympy.erf: "erf",
 }  # fmt: skip
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*(\[t([+-][0-9]+)?\])?")
+_DEPTH = 4 * LIMITS.depth
+_ROW = LIMITS.height // 2  # a longer sum is written as a sum of sums
+
 
 def write(expression: Expr) -> str:
     """``expression`` in the cell language.
@@ -32,7 +40,26 @@ def write(expression: Expr) -> str:
     >>> write(FUNCTIONS["tanh"](lin(parameter("W"), at("h", -1)) + parameter("b")))
     'tanh(b + W @ h[t-1])'
     """
-    return _write(sympy.sympify(expression, strict=True), _SUM)
+    e = sympy.sympify(expression, strict=True)
+    if not isinstance(e, Expr):
+        raise _unsayable(e, "an expression")
+    _check_size(e)
+    return _write(e, _SUM)
+
+
+def _unsayable(e: object, expected: str) -> ValueError:
+    return ValueError(f"the cell language cannot say {str(e)[:200]!r}; expected {expected}")
+
+
+def _check_size(e: Expr) -> None:
+    """Refuse what would not fit into a text: parts may be shared, and written out they are not."""
+    level, depth = {e}, 0
+    while level:
+        level, depth = {a for part in level for a in part.args}, depth + 1
+        if depth > _DEPTH:
+            raise ValueError(f"the expression is nested too deeply; expected at most {_DEPTH} levels")
+    if tree_size(e) > LIMITS.tokens:
+        raise ValueError(f"the expression is too large; expected at most {LIMITS.tokens} parts")
 
 
 def _write(e: Expr, level: int) -> str:
@@ -43,11 +70,13 @@ def _write(e: Expr, level: int) -> str:
 def _parts(e: Expr) -> tuple[str, int]:
     """Text of an expression and how tightly it binds."""
     if isinstance(e, Symbol):
-        return e.name, _ATOM
+        return _name(e), _ATOM
     if e is sympy.pi:
         return "pi", _ATOM
     if e.is_Rational:
         return _rational(e)
+    if e.is_Float:
+        raise _unsayable(e, "an exact number, such as sympy.Rational(1, 2) in place of 0.5")
     if e.is_Add:
         return _add(e), _SUM
     if e.is_Mul:
@@ -55,52 +84,99 @@ def _parts(e: Expr) -> tuple[str, int]:
     if e.is_Pow:
         return _pow(e)
     if isinstance(e, lin):
-        name, transposed = matrix_of(e)
         # As in Python, '@' and '*' bind alike and from the left, so the vector needs brackets unless it is one thing.
-        return f"{name}{'.T' if transposed else ''} @ {_write(e.args[1], _UNARY)}", _PRODUCT
+        return f"{_matrix(e.args[0])} @ {_write(e.args[1], _UNARY)}", _PRODUCT
+    return _call(e), _ATOM
+
+
+def _name(symbol: Expr) -> str:
+    """A symbol's name, which may be no more than a name: text that is written is read again."""
+    if not isinstance(symbol, Symbol) or _NAME.fullmatch(symbol.name) is None:
+        raise _unsayable(symbol, "a name, such as derive.at('h', -1) or derive.parameter('W')")
+    return str(symbol.name)
+
+
+def _matrix(e: Expr) -> str:
+    name = _name(e.args[0] if isinstance(e, transpose) else e)
+    if "[" in name:
+        raise _unsayable(e, "a parameter as the matrix of lin")
+    return f"{name}.T" if isinstance(e, transpose) else name
+
+
+def _call(e: Expr) -> str:
+    if e is sympy.E:
+        return "exp(1)"
+    if e.func is sympy.Max and len(e.args) == 2 and 0 in e.args:
+        return f"relu({_write(e.args[1 - e.args.index(0)], _SUM)})"
     name = _BUILTIN.get(e.func, type(e).__name__)
-    if len(e.args) == 1 and (name in FUNCTIONS or name[1:] in FUNCTIONS):
-        return f"{name}({_write(e.args[0], _SUM)})", _ATOM
-    raise ValueError(
-        f"the cell language cannot say {e!r}; expected sums, products, integer powers, lin and {', '.join(FUNCTIONS)}"
-    )
+    if len(e.args) != 1 or (name not in FUNCTIONS and name not in PRIMES):
+        raise _unsayable(e, f"sums, products, integer powers, lin and {', '.join(FUNCTIONS)}")
+    return f"{name}({_write(e.args[0], _SUM)})"
 
 
-def _rational(e: Expr) -> tuple[str, int]:
-    if e.q == 1:
-        return str(e.p), _ATOM if e.p >= 0 else _UNARY
-    return f"{e.p}/{e.q}", _PRODUCT
+def _rational(e: Rational) -> tuple[str, int]:
+    if e < 0:
+        return f"-{_write(-e, _PRODUCT)}", _PRODUCT
+    if e.q != 1:
+        return f"{_write(Integer(e.p), _PRODUCT)}/{_write(Integer(e.q), _POWER)}", _PRODUCT
+    return _integer(int(e.p))
+
+
+def _integer(n: int) -> tuple[str, int]:
+    """Digits, as a sum of numbers where there are more than one number may have."""
+    terms = []
+    while n >= 10**LIMITS.digits or not terms:
+        below = max(0, len(str(n)) - LIMITS.digits)
+        lead, n = divmod(n, 10**below)
+        while below and lead % 10 == 0 and below < LIMITS.decimal_exponent:
+            lead, below = lead // 10, below + 1
+        terms.append(f"{lead}e{below}" if below else str(lead))
+    terms += [str(n)] if n else []
+    return " + ".join(terms), _ATOM if len(terms) == 1 else _SUM
+
+
+def _is_negative(e: Expr) -> bool:
+    return bool(e.as_coeff_Mul()[0] < 0)
 
 
 def _add(e: Expr) -> str:
-    terms = sorted(e.as_ordered_terms(), key=lambda term: bool(term.could_extract_minus_sign()))
+    terms = sorted(e.args, key=_is_negative)
+    rows = [terms[i : i + _ROW] for i in range(0, len(terms), _ROW)]
+    return _row(terms) if len(rows) == 1 else " + ".join(f"({_row(row)})" for row in rows)
+
+
+def _row(terms: list[Expr]) -> str:
     text = _write(terms[0], _PRODUCT)
     for term in terms[1:]:
-        if term.could_extract_minus_sign():
-            text += f" - {_write(-term, _UNARY if (-term).is_Add else _PRODUCT)}"
-        else:
-            text += f" + {_write(term, _PRODUCT)}"
+        text += f" - {_write(-term, _PRODUCT)}" if _is_negative(term) else f" + {_write(term, _PRODUCT)}"
     return text
 
 
 def _mul(e: Expr) -> tuple[str, int]:
-    if e.could_extract_minus_sign():
-        return f"-{_write(-e, _UNARY)}", _UNARY
-    above, below = e.as_numer_denom()
-    if below.is_Number and not (above.is_Number or above.is_Mul):
-        return f"{_write(above, _UNARY)}/{_write(below, _POWER)}", _PRODUCT
-    factors = sympy.Mul.make_args(above)
-    text = "*".join(_write(f, _UNARY) for f in factors)
-    for f in sympy.Mul.make_args(below):
-        text += f"/{_write(f, _POWER)}" if f != 1 else ""
-    return text, _PRODUCT
+    if _is_negative(e):
+        text = _write(-e, _PRODUCT)
+        return f"-({text})" if text.startswith("(") else f"-{text}", _PRODUCT
+    number, rest = e.as_coeff_Mul()
+    above = sorted((f for f in sympy.Mul.make_args(rest) if not _is_divisor(f)), key=lambda f: f.is_Add)
+    below = [1 / f for f in sympy.Mul.make_args(rest) if _is_divisor(f)]
+    p, q = ([Integer(n)] if n != 1 else [] for n in (number.p, number.q))
+    # Read from the left, a number next to a sum would be multiplied out: then it goes last.
+    first, last = ([], p) if above and above[0].is_Add else (p, [])
+    text = "*".join(_write(f, _UNARY) for f in (*first, *above)) or "1"
+    text += "".join(f"/{_write(f, _POWER)}" for f in below)
+    return text + "".join(f"*{_write(f, _UNARY)}" for f in last) + "".join(f"/{_write(f, _POWER)}" for f in q), _PRODUCT
+
+
+def _is_divisor(e: Expr) -> bool:
+    return bool(e.is_Pow and e.exp.is_Rational and e.exp < 0)
 
 
 def _pow(e: Expr) -> tuple[str, int]:
-    if e.exp == sympy.Rational(1, 2):
-        return f"sqrt({_write(e.base, _SUM)})", _ATOM
-    if not e.exp.is_Integer:
-        raise ValueError(f"the cell language cannot say {e!r}; expected a power by an integer")
-    if e.exp == -1:
-        return f"1/{_write(e.base, _POWER)}", _PRODUCT
-    return f"{_write(e.base, _ATOM)}**{e.exp}", _POWER
+    if not (2 * e.exp).is_Integer:
+        raise _unsayable(e, "a power by an integer")
+    if _is_divisor(e):
+        return f"1/{_write(1 / e, _POWER)}", _PRODUCT
+    if e.exp.is_Integer:
+        return f"{_write(e.base, _ATOM)}**{e.exp}", _POWER
+    root = f"sqrt({_write(e.base, _SUM)})"
+    return (root, _ATOM) if e.exp == Rational(1, 2) else (f"{root}**{2 * e.exp}", _POWER)

@@ -1,0 +1,229 @@
+"""The unfused program, run as it was derived: node by node, product by product, step by step, sequence by sequence.
+
+Slow and plain on purpose.  The engine must give the same numbers; forward-mode derivatives run over the same nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sympy import Expr, Symbol
+
+from derive.adjoint import Adjoint, Backward, differentiate_step, partial
+from derive.cell import Cell
+from derive.notation import at, parameter, time_of
+from derive.program import Pointwise, cut
+from numeric.arguments import Array, Data, check_data
+from numeric.compile import compile_steps
+from numeric.engine import Result
+from numeric.losses import check_loss, evaluate_loss
+
+__all__ = ["Specification"]
+
+Values = dict[Symbol, Any]
+_RESULT = Symbol("result", real=True)
+
+
+class Specification:
+    """A cell's program run without any rearrangement; the arguments are those of :class:`numeric.Engine`."""
+
+    def __init__(self, cell: Cell, dtype: str = "float64", *, backward: Backward | None = None) -> None:
+        self.cell, self.dtype = cell, np.dtype(dtype)
+        self.backward_program = backward or differentiate_step(cut(cell))
+        self.program = self.backward_program.program
+
+    # -------------------------------------------------------------------------------------------------------- forward
+
+    def value(self, e: Expr, values: Values, axis: str | None, data: Data) -> Any:
+        """An entrywise expression of one sequence at one step."""
+        reads = tuple(sorted(e.free_symbols, key=str))
+        (out,) = compile_steps(reads, ((_RESULT, e),), (_RESULT,))(*(values[s] for s in reads))
+        return np.broadcast_to(np.asarray(out, self.dtype), (data.sizes[axis],) if axis else ())
+
+    def constants(self, data: Data) -> Values:
+        return {parameter(n): p for n, p in data.params.items() if p.ndim < 2}
+
+    def sequence(self, data: Data, b: int) -> list[Values]:
+        """Every node's value at every step of one sequence, as long as the sequence is."""
+        steps = data.steps if data.lengths is None else int(data.lengths[b])
+        previous = {name: data.initial[name][b] for name in self.cell.states}
+        out = []
+        for t in range(steps):
+            values = self.constants(data) | {at(name, -1): v for name, v in previous.items()}
+            values |= {at(name): x[t, b] for name, x in data.inputs.items()}
+            for node in self.program.nodes:
+                if isinstance(node, Pointwise):
+                    values[node.symbol] = self.value(node.expression, values, node.axis, data)
+                else:
+                    w = data.params[node.matrix]
+                    values[node.symbol] = (w.T if node.transposed else w) @ values[node.operand]
+            previous = {name: values[at(name)] for name in self.cell.states}
+            out.append(values)
+        return out
+
+    def observed(self, data: Data, tapes: list[list[Values]]) -> dict[str, Array]:
+        """Outputs and states as :meth:`numeric.Engine.forward` gives them."""
+        out = {}
+        for name in (*self.cell.outputs, *self.cell.states):
+            y = out[name] = np.zeros((data.steps, data.batch, data.sizes[self.cell.axes[name]]), self.dtype)
+            for b, tape in enumerate(tapes):
+                for t, values in enumerate(tape):
+                    y[t, b] = values[at(name)]
+                if name in self.cell.states:
+                    y[len(tape) :, b] = tape[-1][at(name)]
+        return out
+
+    def forward(
+        self, params: Mapping[str, Any], inputs: Any = None, initial: Any = None, lengths: Any = None, **size: int
+    ) -> dict[str, Array]:
+        """Outputs and states at steps 1..T."""
+        data = check_data(self.cell, self.dtype, params, inputs, initial, lengths, **size)
+        with np.errstate(all="ignore"):
+            return self.observed(data, [self.sequence(data, b) for b in range(data.batch)])
+
+    # ------------------------------------------------------------------------------------------------------- backward
+
+    def backward(
+        self,
+        params: Mapping[str, Any],
+        inputs: Any = None,
+        targets: Any = None,
+        *,
+        loss: str = "softmax_cross_entropy",
+        at: str = "every",
+        on: str | None = None,
+        reduction: str = "sum",
+        initial: Any = None,
+        lengths: Any = None,
+        cotangents: Any = None,
+        steps: int | None = None,
+        batch: int | None = None,
+    ) -> Result:
+        """The loss and every gradient; ``magnitude`` is then the sum of the absolute values of each gradient's terms."""
+        spec = check_loss(
+            self.cell, loss=loss, at=at, reduction=reduction, on=on, targets=targets, cotangents=cotangents
+        )
+        said = spec.extent()
+        size = (steps, batch) if self.cell.inputs else (steps or said[0], batch or said[1])
+        data = check_data(self.cell, self.dtype, params, inputs, initial, lengths, steps=size[0], batch=size[1])
+        with np.errstate(all="ignore"):
+            tapes = [self.sequence(data, b) for b in range(data.batch)]
+            outputs = self.observed(data, tapes)
+            value, local = evaluate_loss(spec, data, outputs)
+            result = Result(value, *self.zeros(data), outputs)
+            self.magnitude = {name: np.zeros(p.shape) for name, p in data.params.items()}
+            for b, tape in enumerate(tapes):
+                self.sweep(data, b, tape, local, result)
+        return result
+
+    def zeros(self, data: Data) -> tuple[dict[str, Array], ...]:
+        shape = (data.steps, data.batch)
+        states = {n: np.zeros((*shape, data.sizes[self.cell.axes[n]]), self.dtype) for n in self.cell.states}
+        return (
+            {n: np.zeros_like(p) for n, p in data.params.items()},
+            {n: np.zeros_like(x) for n, x in data.inputs.items()},
+            {n: np.zeros_like(x) for n, x in data.initial.items()},
+            states,
+        )
+
+    def sweep(self, data: Data, b: int, tape: list[Values], local: Mapping[str, Array], result: Result) -> None:
+        """The recursion over one sequence, every term added as it comes."""
+        carried = {name: np.zeros_like(data.initial[name][b]) for name in self.cell.states}
+        for t in reversed(range(len(tape))):
+            d = self.step(data, tape[t], {name: x[t, b] for name, x in local.items()}, carried)
+            for name in self.cell.states:
+                result.states[name][t, b] = d[at(name)]
+            for name in self.cell.inputs:
+                result.inputs[name][t, b] = d[at(name)]
+            carried = {name: d[at(name, -1)] for name in self.cell.states}
+            self.accumulate(data, tape[t], d, result)
+        for name in self.cell.states:
+            result.initial[name][b] = carried[name]
+
+    def step(self, data: Data, values: Values, local: Mapping[str, Array], carried: Mapping[str, Array]) -> Values:
+        """d of every symbol at one step."""
+        axes, d = self.program.axes, {}
+        for target, flows in self.backward_program.flows.items():
+            name, shift = time_of(target)
+            axis = axes.get(target)
+            total = np.zeros((data.sizes[axis],) if axis else (), self.dtype)
+            if shift == 0 and target in self.program.node:
+                total = total + local.get(name, 0) + carried.get(name, 0)
+            for flow in flows:
+                if isinstance(flow, Adjoint):
+                    w = data.params[flow.matrix]
+                    term = (w.T if flow.transposed else w) @ d[flow.source] * self.value(flow.scale, values, None, data)
+                else:
+                    whole = axes[flow.source]
+                    term = self.value(flow.factor, values, whole, data) * d[flow.source]
+                total = total + (term if axis else term.sum())
+            d[target] = total
+        return d
+
+    def accumulate(self, data: Data, values: Values, d: Values, result: Result) -> None:
+        """Add one step's terms to the parameters' gradients."""
+        for name, p in data.params.items():
+            terms = [d[parameter(name)]] if p.ndim < 2 else []
+            for pair in self.backward_program.matrices.get(name, ()):
+                term = np.outer(d[pair.source], values[pair.operand])
+                terms.append(term.T if pair.transposed else term)
+            for term in terms:
+                result.params[name][...] += term
+                self.magnitude[name] += np.abs(term)
+
+    # ---------------------------------------------------------------------------------------------------- forward mode
+
+    def tangent(
+        self,
+        params: Mapping[str, Any],
+        inputs: Any,
+        directions: Mapping[str, Any],
+        initial: Any = None,
+        lengths: Any = None,
+        **size: int,
+    ) -> dict[str, Array]:
+        """Directional derivatives of outputs and states, carried forward in time with the states.
+
+        ``directions`` maps parameters, inputs and initial states (the state's name plus ``0``) to arrays of their shapes;
+        left-out names have direction zero.
+        """
+        data = check_data(self.cell, self.dtype, params, inputs, initial, lengths, **size)
+        out = {
+            n: np.zeros((data.steps, data.batch, data.sizes[self.cell.axes[n]]), self.dtype)
+            for n in (*self.cell.outputs, *self.cell.states)
+        }
+        with np.errstate(all="ignore"):
+            for b in range(data.batch):
+                moved = {
+                    n: directions[f"{n}0"][b] if f"{n}0" in directions else 0 * data.initial[n][b]
+                    for n in self.cell.states
+                }
+                for t, values in enumerate(self.sequence(data, b)):
+                    dot = self.tangent_step(data, values, directions, moved, t, b)
+                    moved = {n: dot[at(n)] for n in self.cell.states}
+                    for n, y in out.items():
+                        y[t, b] = dot[at(n)]
+        return out
+
+    def tangent_step(
+        self, data: Data, values: Values, directions: Mapping[str, Any], moved: Mapping[str, Any], t: int, b: int
+    ) -> Values:
+        """The tangent of every node at one step: sum and product rules, node by node."""
+        dot: Values = {at(n, -1): v for n, v in moved.items()}
+        dot |= {at(n): directions[n][t, b] for n in self.cell.inputs if n in directions}
+        dot |= {parameter(n): directions[n] for n, p in data.params.items() if p.ndim < 2 and n in directions}
+        for node in self.program.nodes:
+            total = np.zeros(data.sizes[node.axis], self.dtype)
+            if isinstance(node, Pointwise):
+                for read in (s for s in self.program.reads(node) if s in dot):
+                    total = total + self.value(partial(node, read), values, node.axis, data) * dot[read]
+            else:
+                w, dw = data.params[node.matrix], directions.get(node.matrix)
+                if node.operand in dot:
+                    total = total + (w.T if node.transposed else w) @ dot[node.operand]
+                if dw is not None:
+                    total = total + (dw.T if node.transposed else dw) @ values[node.operand]
+            dot[node.symbol] = total
+        return dot

@@ -1,0 +1,112 @@
+"""Sentences with their mathematics typeset: ``h[t]`` becomes a formula, the words around it stay words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from derive.latex import name_latex
+from reports.document import Math, Parts
+
+__all__ = ["joined", "prose", "scientific", "shape_math"]
+
+# Phrases of the derivation and of the proof that are formulas as they stand.
+_PHRASES = {
+    "<W v, d> = <v, W.T d>": r"\langle W v, d \rangle = \langle v, W^{\top} d \rangle",
+    "dW = d v.T": r"\mathrm{d}W = d \, v^{\top}",
+    "W v": r"W v",
+    "p sum(target) - target": r"p \sum_k \mathrm{target}_k - \mathrm{target}",
+    "P[t] = ds[t]/dtheta": r"P_t = \partial s_t / \partial \theta",
+    "ds_T/ds_0 = J_T ... J_1": r"\partial s_T / \partial s_0 = J_T \cdots J_1",
+    "dL/dtheta = sum of (dL/ds_t) d+s_t/dtheta": (
+        r"\mathrm{d}\mathcal{L}/\mathrm{d}\theta ="
+        r" \textstyle\sum_t (\partial\mathcal{L}/\partial s_t) \, \partial^{+} s_t / \partial \theta"
+    ),
+    "P_t = J_t P_{t-1} + d+s_t/dtheta": r"P_t = J_t P_{t-1} + \partial^{+} s_t / \partial \theta",
+    "ds_t/dtheta": r"\partial s_t / \partial \theta",
+    "t = T": "t = T",
+    "t = 1": "t = 1",
+    "W.T (f'(a) dh)": r"W^{\top} (f'(a) \odot \mathrm{d}h)",
+    "f'(a) (W.T dh)": r"f'(a) \odot (W^{\top} \mathrm{d}h)",
+    "W.T dh": r"W^{\top} \mathrm{d}h",
+    "W.T d": r"W^{\top} d",
+    "W d": r"W d",
+    "1 - tanh(a)^2": r"1 - \tanh(a)^2",
+    "1 - a^2": r"1 - a^2",
+    "a(1 - a)": r"a(1 - a)",
+    "s(1 - s)": r"s(1 - s)",
+    "dW = dh x.T": r"\mathrm{d}W = \mathrm{d}h \, x^{\top}",
+    "(f'(a) dh) x.T": r"(f'(a) \odot \mathrm{d}h) \, x^{\top}",
+    "2^61 - 1": r"2^{61} - 1",
+}
+_PHRASE = "|".join(re.escape(p) for p in sorted(_PHRASES, key=len, reverse=True))
+_NAME = r"[A-Za-z_][A-Za-z_0-9]*"
+_EQUAL = rf"(?:[B-HJ-Z](?:_{_NAME})?(?:, | = ))+\d+|size = \d+"
+_TOKEN = re.compile(
+    rf"(?<!\w)(?:(?P<phrase>{_PHRASE})|(?P<equal>{_EQUAL})|(?P<name>{_NAME})\[(?P<time>[A-Za-z0-9+-]+)\]"
+    rf"|(?P<time_only>t[+-]1|[tT])|(?P<count>k(?= (?:steps|or more)))|(?P<word>{_NAME}))(?!\w)"
+)
+
+
+def prose(text: str, names: Collection[str] = ()) -> Parts:
+    """A sentence as inlines; ``names`` are those that are mathematics although they have no index.
+
+    >>> prose("h[t] acts on W_hh at t", ["W_hh"])
+    (Math(latex='h_{t}'), ' acts on ', Math(latex='W_{hh}'), ' at ', Math(latex='t'))
+    """
+    parts: list[str | Math] = [""]
+    done = 0
+    for match, latex in _formulas(text, names):
+        parts += [text[done : match.start()], Math(latex)]
+        done = match.end()
+    parts.append(text[done:])
+    return tuple(part for part in parts if part != "")
+
+
+def _formulas(text: str, names: Collection[str]) -> Iterator[tuple[re.Match[str], str]]:
+    for match in _TOKEN.finditer(text):
+        latex = _latex(match, names)
+        if latex:
+            yield match, latex
+
+
+def _latex(match: re.Match[str], names: Collection[str]) -> str:
+    if match["phrase"]:
+        return _PHRASES[match["phrase"]]
+    if match["equal"]:
+        return re.sub(_NAME, lambda m: name_latex(m[0]), match["equal"])
+    if match["name"]:
+        return name_latex(match["name"], match["time"])
+    if match["word"]:
+        word = match["word"]
+        return name_latex(word) if word in names or (word[0] == "d" and word[1:] in names) else ""
+    return match[0]
+
+
+def scientific(value: float) -> Math:
+    """A number with two digits and a power of ten.
+
+    >>> scientific(3.14e-15).latex
+    '3.1 \\\\times 10^{-15}'
+    """
+    if value != value:
+        return Math(r"\text{not a number}")
+    if value in (0, float("inf")):
+        return Math("0" if value == 0 else r"\infty")
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return Math(rf"{mantissa} \times 10^{{{int(exponent)}}}")
+
+
+def shape_math(shape: tuple[str, ...]) -> Math:
+    """The space of a quantity with these sizes."""
+    sizes = r" \times ".join(name_latex(letter) for letter in shape)
+    return Math(rf"\mathbb{{R}}^{{{sizes}}}" if shape else r"\mathbb{R}")
+
+
+def joined(parts: list[Parts], separator: str = ", ", last: str = "") -> Parts:
+    """Enumerated inlines: a, b and c."""
+    out: Parts = ()
+    for i, part in enumerate(parts):
+        gap = "" if i == 0 else last if last and i == len(parts) - 1 else separator
+        out += (*((gap,) if gap else ()), *part)
+    return out
