@@ -20,7 +20,7 @@ from derive.write import write
 __all__ = ["Cell", "build"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
-_SIZES = re.compile(r"{0}|\({0}, *{0}\)".format(_NAME.pattern))
+_SIZES = re.compile(rf"{_NAME.pattern}|\({_NAME.pattern}, *{_NAME.pattern}\)")
 
 
 @dataclass(frozen=True, eq=False)

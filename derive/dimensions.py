@@ -6,7 +6,9 @@ axis and each matrix two; every operation makes axes equal, and each class of eq
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from derive.errors import CellError, Position
 from derive.roles import Roles
@@ -57,20 +59,26 @@ class _Kinds:
 
     def __init__(self, declarations: list[Declaration]) -> None:
         self.kinds: dict[str, str] = {}
+        self.line = {d.name: d.position[0] for d in declarations}  # where each kind was settled
+        self.visits: Counter[str] = Counter()
+        self.scalings: Counter[str] = Counter()  # those of the visits where a name stands left of '*' and of '@'
         for d in declarations:
             self.kinds[d.name] = "scalar" if d.sizes == ("scalar",) else ("vector" if len(d.sizes) == 1 else "matrix")
 
     def name(self, tree: Name, wanted: str) -> None:
         known = self.kinds.get(tree.name)
+        self.visits[tree.name] += 1
         if tree.name == "pi" or known == "scalar":
             if wanted == "matrix":
                 raise CellError(f"{tree.name} is a scalar, not a matrix", tree.position, expected="'*' in place of '@'")
         elif known is None:
-            self.kinds[tree.name] = wanted
+            self.kinds[tree.name], self.line[tree.name] = wanted, tree.position[0]
         elif known != wanted:
-            hint = f"{tree.name} @ v, a matrix times a vector" if known == "matrix" else "'*' in place of '@'"
-            found = f"{tree.name} where a {wanted} belongs"
-            raise CellError(f"{tree.name} is a {known}", tree.position, found=found, expected=hint)
+            why = f"{tree.name} is a {known} (line {self.line[tree.name]}) where a {wanted} belongs"
+            hint = (
+                f"{tree.name} @ v, a matrix times a vector" if known == "matrix" else f"{tree.name}*v, entry by entry"
+            )
+            raise CellError(why, tree.position, expected=f"{hint}, or a {wanted} everywhere")
 
     def visit(self, tree: Tree, wanted: str) -> None:
         match tree:
@@ -106,6 +114,16 @@ class _Kinds:
             case Binary(sign=sign, left=left, right=right):
                 for side, kind in zip((left, right), self.factors(sign, left, right, wanted), strict=True):
                     self.visit(side, kind)
+                    if wanted == "matrix" and kind == "vector" and isinstance(side, Name):
+                        self.scalings[side.name] += 1
+
+    def notes(self, parameters: Iterable[str], declared: set[str]) -> tuple[str, ...]:
+        """Parameters that are vectors only because U*V @ x cannot be read as two matrices."""
+        return tuple(
+            f"{name} is taken for a vector that scales rows; the declaration '{name}: H' would say so"
+            for name in parameters
+            if name not in declared and 0 < self.scalings[name] == self.visits[name]
+        )
 
     def no_matrix(self, tree: Tree, wanted: str, what: str) -> None:
         if wanted == "matrix":
@@ -120,13 +138,18 @@ class _Kinds:
         if is_scaling(right, self.kinds):
             return "matrix", "vector"
         if sign == "/":
-            raise CellError("a matrix can be divided by a number or a scalar only", right.position)
+            why, wanted = "a matrix can be divided by a number or a scalar only", "a number or a declared scalar"
+            raise CellError(why, right.position, expected=wanted)
         if self.visibly(right, "vector"):
             raise CellError(
                 "a vector scales the rows of a matrix from the left", right.position, expected="v*M in place of M*v"
             )
         if self.visibly(left, "matrix"):
-            raise CellError("the elementwise product of two matrices is not in the language", right.position)
+            why, wanted = (
+                "the elementwise product of two matrices is not in the language",
+                "U @ V, or v*M with a vector v",
+            )
+            raise CellError(why, right.position, expected=wanted)
         return "vector", "matrix"
 
     def visibly(self, tree: Tree, kind: str) -> bool:
@@ -228,7 +251,9 @@ def find_dimensions(equations: list[Equation], declarations: list[Declaration], 
         axes.unify(target, shape, equation.position, "the equation")
     parameters = list(roles.parameters)
     _check_sized(axes, equations, roles, parameters, first.kinds)
-    return _letters(axes, roles, parameters, {d.name for d in declarations})
+    declared = {d.name for d in declarations}
+    found = _letters(axes, roles, parameters, declared)
+    return replace(found, notes=found.notes + first.notes(parameters, declared))
 
 
 def _check_kinds(declarations: list[Declaration], roles: Roles) -> None:

@@ -1,6 +1,7 @@
 """Where a cell is defined and differentiable: read from the text, because SymPy simplifies such conditions away.
 
-``x/x`` is 1 to SymPy and ``exp(log(x))`` is x; the condition x != 0 or x > 0 stays in the text, and is stated with every proof.
+``x/x`` is 1 to SymPy and ``exp(log(x))`` is x; the condition x != 0 or x > 0 stays in the text, and is stated with
+every proof.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["Hypothesis", "find_hypotheses"]
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """``expression`` must satisfy ``relation`` (``!= 0`` or ``> 0``) for the proof to say anything; ``why`` says where."""
+    """``expression`` must satisfy ``relation`` (``!= 0``, ``> 0``) for the proof to say anything; ``why`` says where."""
 
     expression: Expr
     relation: str

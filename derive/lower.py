@@ -1,7 +1,7 @@
 """Syntax tree to SymPy: the second reading of the same text.
 
-A matrix expression left of ``@`` is taken apart until only ``lin(W, v)`` and ``lin(transpose(W), v)`` with single matrices
-are left: (U @ W) v = U (W v), (V - V.T) v = V v - V.T v, (r*V) v = r * (V v), (r*V).T v = V.T (r * v).
+A matrix expression left of ``@`` is taken apart until only ``lin(W, v)`` and ``lin(transpose(W), v)`` with single
+matrices are left: (U @ W) v = U (W v), (V - V.T) v = V v - V.T v, (r*V) v = r * (V v), (r*V).T v = V.T (r * v).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _enclosure(constant: Expr) -> Any:
 
 
 def holds(expression: Expr, relation: str) -> bool | None:
-    """Whether ``expression`` satisfies ``!= 0`` or ``> 0`` for all real values of its symbols; None if it depends on them.
+    """Whether ``expression`` is ``!= 0`` or ``> 0`` for all real values of its symbols; None if it depends on them.
 
     False is: for no values.  A constant that cannot be told from 0 does not hold.
     """
@@ -116,6 +116,7 @@ class Lowering:
         return known
 
     def pointwise(self, tree: Tree) -> Expr:
+        """One node of a tree, its parts read already or now."""
         match tree:
             case Number(value=value):
                 return Rational(value.numerator, value.denominator)
@@ -133,9 +134,10 @@ class Lowering:
                 return self.product(left, self.vector(right), transposed=False)
             case Binary(sign=sign, left=left, right=right):
                 return self.binary(sign, self.vector(left), self.vector(right), right.position)
-        raise CellError("this has no value", tree.position)
+        raise CellError("this has no value", tree.position, expected="a vector or a scalar")
 
     def binary(self, sign: str, a: Expr, b: Expr, position: Position) -> Expr:
+        """``a sign b``, entry by entry."""
         if sign == "+":
             return a + b
         if sign == "-":
@@ -149,12 +151,14 @@ class Lowering:
         return a / b
 
     def power(self, base: Expr, exponent: int, position: Position) -> Expr:
+        """``base ** exponent``."""
         if exponent < 0 and holds(base, "!= 0") is False:
             found = f"{_shown(base)} to the power {exponent}"
             raise CellError("division by zero", position, found=found, expected="a base that is not 0")
         return base**exponent
 
     def call(self, name: str, x: Expr, position: Position) -> Expr:
+        """``name(x)``."""
         if FUNCTIONS[name].positive and holds(x, "> 0") is False:
             why = "sqrt has no derivative at 0" if name == "sqrt" and x == 0 else f"{name} is undefined here"
             raise CellError(why, position, found=f"{name}({_shown(x)})", expected="a positive argument")
@@ -183,7 +187,7 @@ class Lowering:
                     a, b = b, a
                 out = self.scaled(self.vector(a), b, v, transposed)
             case _:
-                raise CellError("this is not a matrix", matrix.position)
+                raise CellError("this is not a matrix", matrix.position, expected="a matrix expression left of '@'")
         return self.checked(out, matrix)
 
     def scaled(self, scale: Expr, matrix: Tree, v: Expr, transposed: bool) -> Expr:

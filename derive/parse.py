@@ -14,7 +14,7 @@ from derive.syntax import LIMITS, normal
 
 __all__ = ["cells", "load", "parse", "read_text"]
 
-_HEADING = re.compile(r"^(?P<name>[A-Za-z_][A-Za-z_0-9]*)\.cell(?:\s+--\s+|\s*$)")
+_HEADING = re.compile(r"(?P<name>[A-Za-z_][A-Za-z_0-9]*)\.cell(?:\s+[-–—]+\s+|$)")
 
 
 def cells() -> tuple[str, ...]:
@@ -30,9 +30,9 @@ def cells() -> tuple[str, ...]:
 def parse(text: str, name: str | None = None) -> Cell:
     """A cell from its equations.
 
-    The first block of comments is the title (its first line) and the source; ``NAME.cell --`` before the title names the
-    cell unless ``name`` does.  Raises :class:`CellError`, a ValueError that says line, column, what was found and what was
-    expected.
+    The first block of comments is the title (its first line) and the source; ``NAME.cell --`` before the title names
+    the cell unless ``name`` does.  Raises :class:`CellError`, a ValueError that says line, column, what was found and
+    what was expected.
 
     >>> parse("h[t] = tanh(W @ h[t-1] + U @ x[t])").parameters["U"]
     ('H', 'D')
@@ -40,20 +40,19 @@ def parse(text: str, name: str | None = None) -> Cell:
     if not isinstance(text, str):
         raise TypeError(f"a cell is text, a str; found {type(text).__name__}")
     text = normal(text)
-    comment = _first_comment(text)
-    heading = _HEADING.match(comment)
-    title = comment[heading.end() :] if heading else comment
-    return build(text, name or (heading["name"] if heading else "cell"), title.partition("\n")[0].strip())
+    title = _first_comment(text)
+    heading = _HEADING.match(title)
+    return build(text, name or (heading["name"] if heading else "cell"), title[heading.end() :] if heading else title)
 
 
 def _first_comment(text: str) -> str:
-    lines: list[str] = []
+    """The first line of the comment that a text opens with."""
     for line in text.split("\n"):
-        if line.strip().startswith("#"):
-            lines.append(line.strip().lstrip("#").strip())
-        elif lines or line.strip():
-            break
-    return "\n".join(lines)
+        if words := line.strip():
+            comment = words.lstrip("#").strip() if words.startswith("#") else ""
+            if comment or not words.startswith("#"):
+                return comment
+    return ""
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Cell:
@@ -84,16 +83,15 @@ def _exists(path: Path) -> bool:
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular file of bounded length; raises :class:`CellError` for anything else, OSError for no file."""
+    """The text of a regular file of bounded length; raises :class:`CellError` for anything else."""
     # Looked at before it is opened, because opening a device may do something, and after, because it may have changed;
     # opened without blocking, because a pipe must not be waited for.
     try:
-        _check_regular(os.stat(path))
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except ValueError as error:
-        if isinstance(error, CellError):
-            raise
+        status = os.stat(path)
+    except ValueError:  # a name with a zero in it, or with half a character
         raise FileNotFoundError(f"{str(path)!r} cannot be the name of a file") from None
+    _check_regular(status)
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         _check_regular(os.fstat(handle))
         data = b""
@@ -109,12 +107,8 @@ def read_text(path: Path) -> str:
         column = error.start - data.rfind(b"\n", 0, error.start)
         if len(data) >= limit:
             raise CellError("the text is too long", expected=f"at most {LIMITS.characters} characters") from None
-        raise CellError(
-            "the text is not UTF-8",
-            (line, column),
-            found=f"byte 0x{data[error.start]:02x}",
-            expected="a text saved as UTF-8",
-        ) from None
+        found = f"byte 0x{data[error.start]:02x}"
+        raise CellError("the text is not UTF-8", (line, column), found=found, expected="text saved as UTF-8") from None
 
 
 def _check_regular(status: os.stat_result) -> None:

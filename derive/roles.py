@@ -15,13 +15,16 @@ __all__ = ["Roles", "find_roles", "shift_of"]
 RESERVED = {"t": "the time index", "pi": "the constant"}
 
 _NOT_YET = {
-    "softmax": "a reduction over entries", "sum": "a reduction over entries", "mean": "a reduction over entries",
-    "max": "a reduction over entries", "min": "a reduction over entries", "norm": "a reduction over entries",
-    "layernorm": "a reduction over entries", "layer_norm": "a reduction over entries", "var": "a reduction over entries",
-    "prod": "a reduction over entries", "dot": "a reduction over entries", "where": "comparison",
-    "maximum": "comparison", "minimum": "comparison", "clip": "comparison", "sign": "comparison",
-    "outer": "an outer product", "diag": "a diagonal matrix", "concat": "concatenation", "concatenate": "concatenation",
-}  # fmt: skip
+    name: why
+    for why, names in {
+        "a reduction over entries": "softmax logsumexp sum prod mean var std norm max min dot layernorm layer_norm",
+        "a comparison": "where maximum minimum clip sign step argmax dropout",
+        "an outer product": "outer kron",
+        "a matrix made of vectors": "diag concat concatenate stack",
+        "another time step": "prev delay shift",
+    }.items()
+    for name in names.split()
+}
 
 _ALSO_CALLED = {"sigm": "sigmoid", "logistic": "sigmoid", "ReLU": "relu", "ln": "log", "fabs": "abs", "Tanh": "tanh"}
 
@@ -56,7 +59,8 @@ def shift_of(tree: Indexed) -> int:
         case Number(text=text):
             why, found = "an index is t or t-1; the initial state is given when the cell is run", f"{tree.name}[{text}]"
             raise CellError(why, tree.position, found=found, expected=f"{tree.name}[t] or {tree.name}[t-1]")
-    raise CellError("an index is t or t-1", tree.position, expected=f"{tree.name}[t] or {tree.name}[t-1]")
+    found = f"{tree.name}[{tree.index.name if isinstance(tree.index, Name) else '...'}]"
+    raise CellError("an index is t or t-1", tree.position, found=found, expected=f"{tree.name}[t] or {tree.name}[t-1]")
 
 
 def find_roles(equations: list[Equation], declarations: list[Declaration]) -> Roles:
@@ -110,9 +114,11 @@ def _assigned(equations: list[Equation]) -> dict[str, Equation]:
     for equation in equations:
         target = equation.target
         if isinstance(target, Name):
-            _check_plain(target)
+            _check_name(target.name, target.position)
             why = "the left side needs a time index; a parameter has no equation"
             raise CellError(why, target.position, found=repr(target.name), expected=f"{target.name}[t] = ...")
+        if isinstance(target, Call):
+            _check_call(target)
         if not isinstance(target, Indexed):
             raise CellError("the left side is one name", equation.position, expected="an equation such as h[t] = ...")
         if isinstance(target.index, Number):
@@ -123,9 +129,8 @@ def _assigned(equations: list[Equation]) -> dict[str, Equation]:
             raise CellError("an equation states the value at t", target.position, expected=wanted)
         if target.name in assigned:
             line = assigned[target.name].position[0]
-            raise CellError(
-                f"{target.name} is assigned twice", target.position, found=f"a first equation in line {line}"
-            )
+            why, found = f"{target.name} is assigned twice", f"a first equation in line {line}"
+            raise CellError(why, target.position, found=found, expected="one equation for each name")
         assigned[target.name] = equation
     return assigned
 
@@ -139,7 +144,8 @@ def _check_name(name: str, position: Position) -> None:
 
 def _check_plain(tree: Name) -> None:
     if tree.name == "t":
-        raise CellError("dependence on the time t itself is not in the language yet", tree.position, found="'t'")
+        why, wanted = "dependence on the time t itself is not in the language yet", "an input that carries it"
+        raise CellError(why, tree.position, found="'t'", expected=wanted)
     if tree.name != "pi":
         _check_name(tree.name, tree.position)
 
@@ -167,13 +173,13 @@ def _check_count(*names: dict[str, Any]) -> None:
 
 
 def _unassigned(name: str, position: Position, *, is_input: bool, near: str | None) -> CellError:
+    delay = f"a state {name}_1[t] = {name}[t], read as {name}_1[t-1]"
     if is_input:
         why = f"{name}[t-1] is read, but {name} is an input, and a cell keeps only states"
-        return CellError(
-            why, position, expected=f"a delay line: a state {name}_1[t] = {name}[t], read as {name}_1[t-1]"
-        )
+        return CellError(why, position, expected=f"a delay line: {delay}")
     why = f"{name}[t-1] is read, so {name} is a state, but no equation assigns it"
-    return CellError(why, position, expected=f"an equation {name}[t] = ...", near=near)
+    wanted = f"an equation {name}[t] = ..., or, if {name} is an input, {delay}"
+    return CellError(why, position, expected=wanted, near=near)
 
 
 def _check_inputs(inputs: dict[str, Position], assigned: Iterable[str], declared: set[str]) -> None:
@@ -190,11 +196,14 @@ def _check_declared(declarations: list[Declaration], known: set[str]) -> None:
     first: dict[str, Declaration] = {}
     for declaration in declarations:
         if declaration.name in first:
-            raise CellError(f"{declaration.name} is declared twice", declaration.position)
+            line = first[declaration.name].position[0]
+            why, found = f"{declaration.name} is declared twice", f"a first declaration in line {line}"
+            raise CellError(why, declaration.position, found=found, expected="one declaration for each name")
         first[declaration.name] = declaration
         if declaration.name not in known or declaration.name == "pi":
             near = nearest(declaration.name, known)
-            raise CellError(f"{declaration.name} is declared, but no equation has it", declaration.position, near=near)
+            why, wanted = f"{declaration.name} is declared, but no equation has it", "a name that an equation has"
+            raise CellError(why, declaration.position, expected=wanted, near=near)
 
 
 def _check_initial(names: dict[str, Position], states: tuple[str, ...]) -> None:

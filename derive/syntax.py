@@ -211,24 +211,19 @@ _LOOK_ALIKES = dict(
     zip("аеорсухіјѕһԁАВЕКМНОРСТУХοΟΑΒΕΖΗΙΚΜΝΡΤΥΧ", "aeopcyxijshdABEKMHOPCTYXoOABEZHIKMNPTYX", strict=True)
 )
 
+_SIGNS = "one of + - * / @ **"
+_COMPARISON = ("comparison is not in the language", "smooth functions, relu or abs")
+_BRACE = ("braces are not in the language", "( ) around a sum, [t] or [t-1] for an index")
+_STRING = ("strings and primes are not in the language", "letters, digits and underscores")
+
+# Why a character is not in the language, and what is.
 _WHY = {
-    "<": "comparison is not in the language",
-    ">": "comparison is not in the language",
-    "!": "comparison is not in the language",
-    "%": "the remainder is not in the language",
-    "&": "logic is not in the language",
-    "|": "logic is not in the language",
-    "~": "logic is not in the language",
-    '"': "strings are not in the language",
-    "'": "strings and primes are not in the language",
-    "{": "braces are not in the language; an index is written [t] or [t-1]",
-    "}": "braces are not in the language; an index is written [t] or [t-1]",
-    ";": "one equation a line",
-    "\\": "a backslash is not in the language; a line goes on inside parentheses",
-    "≤": "comparison is not in the language",
-    "≥": "comparison is not in the language",
-    "≠": "comparison is not in the language",
-}
+    "<": _COMPARISON, ">": _COMPARISON, "!": _COMPARISON, "≤": _COMPARISON, "≥": _COMPARISON, "≠": _COMPARISON,
+    "%": ("the remainder is not in the language", _SIGNS), "&": ("logic is not in the language", _SIGNS),
+    "|": ("logic is not in the language", _SIGNS), "~": ("logic is not in the language", _SIGNS),
+    '"': _STRING, "'": _STRING, "{": _BRACE, "}": _BRACE, ";": ("one equation a line", "a new line"),
+    "\\": ("a backslash is not in the language", "plain names; a line goes on inside parentheses"),
+}  # fmt: skip
 
 
 def _instead(character: str) -> str | None:
@@ -238,7 +233,7 @@ def _instead(character: str) -> str | None:
     if character.isspace() or not character.isprintable():
         return "nothing, or a plain space"
     plain = "".join(_INSTEAD.get(c, c) for c in unicodedata.normalize("NFKC", character))
-    if plain != character and plain.isascii() and _WORD.match(plain):
+    if plain != character and plain.isascii() and (_WORD.fullmatch(plain) or plain.replace("/", "").isalnum()):
         return plain
     name = unicodedata.name(plain[0], "")
     if name.startswith("GREEK") and "LETTER" in name:
@@ -251,16 +246,18 @@ def _strange(character: str, position: Position) -> CellError:
     name = unicodedata.name(character, f"U+{ord(character):04X}")
     found = repr(character) if character.isascii() else f"{character!r} ({name})"
     if character in _WHY:
-        return CellError(_WHY[character], position, found=found)
+        why, wanted = _WHY[character]
+        return CellError(why, position, found=found, expected=wanted)
     if character.isascii():
-        return CellError("this character is not in the language", position, found=found, expected=_instead(character))
+        instead = _instead(character) or "letters, digits, underscores and signs"
+        return CellError("this character is not in the language", position, found=found, expected=instead)
     return CellError(
         "names and signs are ASCII", position, found=found, expected=_instead(character) or "an ASCII letter"
     )
 
 
 def normal(text: str) -> str:
-    """A text without byte-order mark, its lines ended by newlines alone; raises :class:`CellError` if it is too long."""
+    """A text without byte-order mark, its lines ended by newlines alone; raises CellError if it is too long."""
     _check_length(text, 2 * LIMITS.characters + 1)  # every line may end in two characters
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     _check_length(text, LIMITS.characters)
@@ -347,7 +344,11 @@ class _Parser:
     def unexpected(self, expected: str, opened: Token | None = None) -> CellError:
         word = self.word
         if word.text == "." and word.kind == "sign":
-            return CellError("the only attribute is .T, the transpose of a matrix", word.position, found="'.'")
+            why, wanted = (
+                "the only thing after a dot is T, the transpose of a matrix",
+                "W.T, or a plain name such as tanh",
+            )
+            return CellError(why, word.position, found="'.'", expected=wanted)
         if opened is not None and opened.position[0] < word.position[0]:
             expected += f" (the {opened.text!r} of line {opened.position[0]} is still open)"
         return CellError("this cannot be read", word.position, found=self.found, expected=expected)
@@ -405,7 +406,7 @@ class _Parser:
             wanted = f"at most {LIMITS.height} operations in a row"
             raise CellError("the equation is too long; name a part of it", position, expected=wanted)
         if self.word.text == "=":
-            raise CellError("one equation a line", self.word.position, found="a second '='")
+            raise CellError("one equation a line", self.word.position, found="a second '='", expected="a new line")
         return Equation(target, value, self.source(first), position)
 
     def augmented(self, word: Token) -> CellError:
@@ -448,7 +449,7 @@ class _Parser:
         while self.word.text in ("-", "+"):
             signs.append(self.take())
             if len(signs) > LIMITS.depth:
-                raise CellError("too many signs in a row", signs[0].position)
+                raise CellError("too many signs in a row", signs[0].position, expected=f"at most {LIMITS.depth}")
         minus = [sign for sign in signs if sign.text == "-"]
         tree = self.power()
         return Negative(minus[0].position, tree) if len(minus) % 2 else tree
@@ -475,7 +476,8 @@ class _Parser:
             wanted = f"at most {LIMITS.power}"
             raise CellError("the exponent is too large", number.position, found=number.text, expected=wanted)
         if self.word.text == "**":
-            raise CellError("a power of a power needs parentheses", self.word.position, found="'**'")
+            why, wanted = "a power of a power needs parentheses", "(x**a)**b, or the product of the exponents"
+            raise CellError(why, self.word.position, found="'**'", expected=wanted)
         return -int(number.text) if negative else int(number.text)
 
     def postfix(self) -> Tree:
@@ -483,14 +485,17 @@ class _Parser:
         while True:
             if opened := self.accept("["):
                 if not isinstance(tree, Name):
-                    raise CellError("only a name can have an index", opened.position, found="'['")
+                    raise CellError(
+                        "only a name has an index, and only one", opened.position, found="'['", expected="h[t]"
+                    )
                 tree = Indexed(tree.position, tree.name, self.sum())
                 self.expect("]", opened)
             elif self.word.text == "." and self.words[self.place + 1].text == "T":
                 dot = self.take()
                 self.take()
                 if isinstance(tree, Transposed):
-                    raise CellError("a transpose of a transpose is the matrix itself", dot.position, found="'.T.T'")
+                    why = "a transpose of a transpose is the matrix itself"
+                    raise CellError(why, dot.position, found="'.T.T'", expected="the matrix without .T")
                 tree = Transposed(dot.position, tree)
             elif self.word.text == "(" and isinstance(tree, Name):
                 tree = Call(tree.position, tree.name, self.arguments())
@@ -505,9 +510,8 @@ class _Parser:
         while self.accept(","):
             found.append(self.sum())
         if self.word.text == "=":
-            raise CellError(
-                "a function takes neither a comparison nor a named argument", self.word.position, found="'='"
-            )
+            why = "a function takes neither a comparison nor a named argument"
+            raise CellError(why, self.word.position, found="'='", expected="one expression")
         self.expect(")", opened)
         return tuple(found)
 

@@ -107,11 +107,11 @@ def _draw(axes: Any, curves: Sequence[Curve]) -> None:
 
 
 def _frame(axes: Any, steps: int) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, MultipleLocator, NullLocator
 
     axes.set_yscale("log")
     axes.set_xlim(0, steps - 1)
-    axes.margins(y=0.06)
+    axes.xaxis.set_major_locator(MultipleLocator(10))
     axes.yaxis.set_major_locator(LogLocator(numticks=8))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y")
@@ -169,6 +169,8 @@ def _clean(svg: str) -> str:
     svg = re.sub(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"(<svg [^>]*?)\s(?:width|height)=\"[^\"]*\"", r"\1", svg)
     svg = re.sub(r"(<svg [^>]*?)\s(?:width|height)=\"[^\"]*\"", r"\1", svg)
+    svg = re.sub(r"<style type=\"text/css\">.*?</style>\s*", "", svg, flags=re.DOTALL)
+    svg = svg.replace("<svg ", '<svg stroke-linejoin="round" ', 1)
     for colour, (name, fallback) in _VARIABLES.items():
         svg = svg.replace(colour, f"var({name}, {fallback})")
     return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"

@@ -28,8 +28,8 @@ def first_of(derivation: Derivation, obligation: str) -> int | None:
     return next((s.number for s in derivation.steps if s.obligation == obligation), None)
 
 
-def derivation_section(derivation: Derivation, shown: Shown) -> Section:
-    """Section 2: the steps under the headings that they have, the cost left out."""
+def derivation_section(derivation: Derivation, shown: Shown, sizes: Mapping[str, int]) -> Section:
+    """The steps under the headings that they have; the cost is a table."""
     names = (*derivation.cell.parameters,)
     sections = []
     steps = (s for s in derivation.steps if s.section != COST)
@@ -46,7 +46,7 @@ def derivation_section(derivation: Derivation, shown: Shown) -> Section:
         )
     )
     listing = Listing(latex_of(derivation), "latex", "LaTeX of every step, to copy")
-    return Section("The derivation", "derivation", (lead, listing), tuple(sections))
+    return Section("The derivation", "derivation", (lead, listing), (*sections, cost_section(derivation, sizes)))
 
 
 def latex_of(derivation: Derivation) -> str:

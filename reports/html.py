@@ -1,0 +1,56 @@
+"""A document as one HTML file that needs nothing else: no script, no network, the mathematics as MathML with its font."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from reports.document import Document, Section
+from reports.fonts import embedded_font
+from reports.mathml import characters, displayed, inline
+
+__all__ = ["to_html"]
+
+_FONT = "@@font@@"
+
+
+def to_html(document: Document) -> str:
+    """The whole page; the same document gives the same text.
+
+    Raises jinja2.UndefinedError where a template asks for what a document does not have.
+    """
+    page = _environment().get_template("report.html.j2").render(document=document, numbers=dict(_numbers(document)))
+    return page.replace(_FONT, embedded_font(characters(page)), 1)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["kind"] = lambda value: type(value).__name__
+    environment.filters["inline"] = lambda latex: Markup(inline(latex))
+    environment.filters["displayed"] = lambda latex: Markup(displayed(latex))
+    environment.filters["drawing"] = Markup
+    environment.globals["font"] = _FONT
+    return environment
+
+
+def _numbers(document: Document) -> Iterator[tuple[str, str]]:
+    """Section numbers by anchor; the first section, the conclusion, has none."""
+    yield document.sections[0].anchor, ""
+    for i, section in enumerate(document.sections[1:], 1):
+        yield from _numbered(section, str(i))
+
+
+def _numbered(section: Section, number: str) -> Iterator[tuple[str, Any]]:
+    yield section.anchor, number
+    for i, part in enumerate(section.sections, 1):
+        yield from _numbered(part, f"{number}.{i}")

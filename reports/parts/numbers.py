@@ -1,0 +1,152 @@
+"""What was measured: the cross-check of every gradient, and the figure of gradient norms against time lag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from derive.latex import name_latex
+from reports.document import Block, Figure, Mark, Math, Paragraph, Parts, Section, Table
+from reports.figures import norm_figure
+from reports.measure import BATCH, FLOW_BATCH, FLOW_STEPS, STEPS, Curve, Measured
+from reports.prose import joined, prose, scientific
+
+__all__ = ["check_summary", "figure_section", "numbers_section", "worst"]
+
+_METHODS = {
+    "unfused program": "the derived equations one by one, without the engine's rewriting",
+    "forward mode": "tangents carried forward in time (real-time recurrent learning): another algorithm for the same number",
+    "complex step": "the imaginary part of the loss at a point moved by an imaginary step: no cancellation, no derivation",
+    "Richardson": "extrapolated central differences of the loss: needs nothing, and has the fewest digits",
+}
+
+
+def worst(check: Any) -> dict[str, Any]:
+    """The row with the largest share of its limit, by method."""
+    return {m: max((r for r in check.rows if r.method == m), key=lambda r: r.error / r.limit) for m in check.methods}
+
+
+def check_summary(check: Any) -> Mark:
+    """The verdict of the whole cross-check."""
+    wrong = sum(not row.ok for row in check.rows)
+    return Mark("fails", f"{wrong} of {len(check.rows)} differ") if wrong else Mark("holds", "agrees")
+
+
+def numbers_section(measured: Measured, seed: int) -> Section:
+    """The cross-check: one row a tensor, one column a method."""
+    title, anchor = "The numbers", "numbers"
+    if measured.check is None:
+        return Section(title, anchor, (Paragraph((Mark("open", "not done"), f": {measured.reason}."), "note"),))
+    check = measured.check
+    lead: Parts = (
+        "The engine that runs at full size is made from the equations above. Here it computes, in float64 with ",
+        *prose(f"T = {STEPS}, B = {BATCH}"),
+        f", random parameters, inputs and initial states (seed {seed}) and a random linear functional of every output and"
+        " state at every step as the loss, the gradient by everything there is. The same gradients by other ways:",
+    )
+    blocks: tuple[Block, ...] = (Paragraph(lead), _methods(check), _table(check))
+    return Section(title, anchor, blocks)
+
+
+def _methods(check: Any) -> Table:
+    found = worst(check)
+    rows = tuple(
+        (
+            (method,),
+            (_METHODS.get(method, ""),),
+            (scientific(found[method].error),),
+            (scientific(found[method].limit),),
+            (Mark("holds", "agrees") if all(r.ok for r in check.rows if r.method == method) else Mark("fails", "differs"),),
+        )
+        for method in check.methods
+    )
+    return Table((("method",), ("what it is",), ("worst error",), ("limit",), ("verdict",)), rows, "llrrl")
+
+
+def _table(check: Any) -> Table:
+    of = {(row.parameter, row.method): row for row in check.rows}
+    names = list(dict.fromkeys(row.parameter for row in check.rows))
+    rows = tuple(((_tensor(n),), *(_error(of.get((n, m))) for m in check.methods)) for n in names)
+    head: tuple[Parts, ...] = (("gradient by",), *((m,) for m in check.methods))
+    caption: Parts = (
+        "The largest difference between the engine and each method, relative to the size of the terms that the gradient is"
+        " a sum of. An entry of an initial state is marked 0.",
+    )
+    return Table(head, rows, "l" + "r" * len(check.methods), caption)
+
+
+def _tensor(name: str) -> Math:
+    return Math(name_latex(name[:-1], "0") if name.endswith("0") else name_latex(name))
+
+
+def _error(row: Any) -> Parts:
+    if row is None:
+        return ("",)
+    return (scientific(row.error),) if row.ok else (Mark("fails", "differs"), " ", scientific(row.error))
+
+
+def figure_section(measured: Measured, seed: int) -> Section:
+    """The figure: gradient norms against lag."""
+    title, anchor = "How far the gradient reaches", "reach"
+    if not measured.curves:
+        return Section(title, anchor, (Paragraph((Mark("open", "not done"), ": nothing finite to draw."), "note"),))
+    figure = Figure(norm_figure(measured.curves), _caption(measured.curves, seed), _alt(measured.curves), "gradient-norm")
+    return Section(title, anchor, (figure,))
+
+
+def _caption(curves: tuple[Curve, ...], seed: int) -> Parts:
+    listed = [_sentence(c) for c in curves if c.state == curves[0].state]
+    scaled = curves[0].radius is not None
+    return (
+        _conclusion(curves),
+        " The loss is a random linear functional of ",
+        Math(name_latex(curves[0].state, "T")),
+        f" alone; drawn is the norm of its derivative by the states ",
+        Math("T - t"),
+        " steps earlier, the geometric mean over ",
+        *prose(f"B = {FLOW_BATCH}"),
+        f" random sequences (seed {seed}). ",
+        *(
+            ("Each recurrent matrix is scaled to the spectral radius ", Math(r"\rho"), ". ")
+            if scaled
+            else ("There is no recurrent matrix to scale. ",)
+        ),
+        "Per step, ",
+        Math(rf"\lVert \mathrm{{d}}\mathcal{{L}}/\mathrm{{d}}{name_latex(curves[0].state, 't')} \rVert"),
+        " changes by a factor of ",
+        *joined(listed, last=" and "),
+        ".",
+    )
+
+
+def _sentence(curve: Curve) -> Parts:
+    factor = f"{curve.factor:.2g}"
+    if curve.radius is None:
+        return (factor,)
+    return factor, " at ", Math(rf"\rho = {curve.radius:g}")
+
+
+def _conclusion(curves: tuple[Curve, ...]) -> str:
+    """What the figure shows, read from the fitted factors."""
+    own = [c.factor for c in curves if c.state == curves[0].state and c.factor == c.factor]
+    if not own:
+        return "The gradient vanishes at once."
+    if max(own) < 0.98:
+        return "The gradient decays exponentially with the lag, whatever the scale of the recurrent matrices here."
+    if min(own) > 1.02:
+        return "The gradient grows exponentially with the lag."
+    if min(own) < 0.98 and max(own) > 1.02:
+        return "The same equations make a gradient vanish or explode: the recurrent matrices decide."
+    if min(own) < 0.98:
+        return "The gradient decays with the lag, or keeps its size: the recurrent matrices decide."
+    return "The gradient keeps its size or grows with the lag."
+
+
+def _alt(curves: tuple[Curve, ...]) -> str:
+    lines = [
+        f"dL/d{c.state}" + ("" if c.radius is None else f" at spectral radius {c.radius:g}") + f": factor {c.factor:.2g} a step"
+        for c in curves
+    ]
+    return (
+        f"Line chart, logarithmic vertical axis: norm of the gradient by the state against the lag from 0 to"
+        f" {FLOW_STEPS - 1} steps. " + "; ".join(lines) + "."
+    )

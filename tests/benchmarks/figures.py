@@ -1,0 +1,60 @@
+"""The figures that the project holds itself to, measured: ``python tests/benchmarks/figures.py [--suite]``.
+
+Every command runs in a process of its own, from a cold start, three times; the median is printed beside the limit, with the
+largest resident memory.  ``--suite`` runs the test suite as well.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPEAT = 3
+BPTT = [sys.executable, "-m", "reports.cli"]
+
+
+def measure(command: list[str], repeat: int = REPEAT) -> tuple[float, float]:
+    """Median seconds and largest resident megabytes of a command."""
+    seconds, memory = [], 0.0
+    for _ in range(repeat):
+        start = time.perf_counter()
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds.append(time.perf_counter() - start)
+        if status:
+            sys.exit(f"{' '.join(command)} failed")
+        memory = max(memory, usage.ru_maxrss / 1024)
+    return statistics.median(seconds), memory
+
+
+def rows(folder: Path) -> list[tuple[str, float, list[list[str]]]]:
+    """What is measured: a label, the limit in seconds, the commands whose times are added."""
+    cells = ["tanh_rnn", "lstm", "lstm_peephole", "gru", "gru_reset_after"]
+    return [
+        ("import derive", 0.6, [[sys.executable, "-c", "import derive"]]),
+        ("bptt prove lstm", 8.0, [[*BPTT, "prove", "lstm"]]),
+        ("bptt prove, all five cells", 25.0, [[*BPTT, "prove", cell] for cell in cells]),
+        ("bptt report lstm -o lstm.html", 15.0, [[*BPTT, "report", "lstm", "-o", str(folder / "lstm.html")]]),
+    ]
+
+
+def main() -> None:
+    """Print one line a figure."""
+    print(f"{'figure':32} {'median':>9} {'limit':>9} {'memory':>9}")
+    with tempfile.TemporaryDirectory() as folder:
+        for label, limit, commands in rows(Path(folder)):
+            found = [measure(command) for command in commands]
+            total, memory = sum(s for s, _ in found), max(m for _, m in found)
+            print(f"{label:32} {total:7.2f} s {limit:7.1f} s {memory:6.0f} MB", flush=True)
+    if "--suite" in sys.argv[1:]:
+        seconds, memory = measure([sys.executable, "-m", "pytest"], repeat=1)
+        print(f"{'the test suite':32} {seconds:7.1f} s {300.0:7.1f} s {memory:6.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
