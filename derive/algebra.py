@@ -20,7 +20,7 @@ __all__ = ["Algebra", "Entries", "SymPyScalars", "evaluate", "total", "tree_size
 CLOSED: dict[str, Callable[[Any, Callable[[str, Any], Any]], Any]] = {
     "dtanh": lambda x, call: 1 - call("tanh", x) ** 2,
     "dsigmoid": lambda x, call: call("sigmoid", x) * (1 - call("sigmoid", x)),
-    "dsoftsign": lambda x, call: 1 / (1 + call("abs", x)) ** 2,
+    "dsoftsign": lambda x, call: (1 / (1 + call("abs", x))) ** 2,
     "softsign": lambda x, call: x / (1 + call("abs", x)),
 }
 
@@ -63,7 +63,7 @@ def evaluate(e: Expr, leaf: Callable[[Symbol], Any], algebra: Algebra, known: di
             out = out + value if e.is_Add else out * value
     elif e.is_Pow and e.exp.is_Integer:
         base = evaluate(e.base, leaf, algebra, known)
-        out = base ** int(e.exp) if e.exp > 0 else algebra.number(sympy.S.One) / base ** -int(e.exp)
+        out = base ** int(e.exp) if e.exp > 0 else (algebra.number(sympy.S.One) / base) ** -int(e.exp)
     else:
         out = algebra.call(type(e).__name__, evaluate(e.args[0], leaf, algebra, known))
     known[e] = out

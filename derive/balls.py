@@ -7,17 +7,19 @@ expressions differ, whatever relations hold between function values.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flint
-from sympy import Expr, pi
+from sympy import Expr, Symbol, pi
 
-from derive.algebra import CLOSED
-from derive.zero import Field, Quotient
+from derive.algebra import CLOSED, evaluate
 
-__all__ = ["Balls", "Difference", "find_difference", "precision"]
+if TYPE_CHECKING:
+    from derive.zero import Field, Quotient
+
+__all__ = ["Balls", "Difference", "find_difference", "is_nonzero", "precision"]
 
 BITS = 128
 
@@ -65,6 +67,7 @@ _BALLS: dict[str, Callable[[Any], Any]] = {
     "sqrt": lambda x: x.sqrt(),
     "erf": lambda x: x.erf(),
     "abs": abs,
+    "reciprocal": lambda x: 1 / x,
     "relu": lambda x: _step(x, x, flint.arb(0)),
     "drelu": lambda x: _step(x, flint.arb(1), flint.arb(0)),
     "dabs": lambda x: _step(x, flint.arb(1), flint.arb(-1)),
@@ -87,6 +90,28 @@ def _short(ball: Any) -> str:
     return str(flint.arb(ball.mid()).str(6, radius=False))
 
 
+def _small(source: random.Random) -> Any:
+    """A small rational number, not zero."""
+    return flint.fmpq(source.choice([-3, -2, -1, 1, 2, 3]), source.choice([1, 2]))
+
+
+def is_nonzero(expressions: Sequence[Expr], tries: int = 3) -> bool:
+    """Whether a point was found at which one of the expressions is certainly not zero."""
+    with precision(BITS):
+        for seed in range(tries):
+            source, chosen = random.Random(seed), dict[Symbol, Any]()
+
+            def leaf(symbol: Symbol, chosen: dict[Symbol, Any] = chosen, source: random.Random = source) -> Any:
+                return chosen.setdefault(symbol, flint.arb(_small(source)))
+
+            known: dict[Expr, Any] = {}
+            for e in expressions:
+                value = flint.arb(evaluate(e, leaf, Balls(), known))
+                if value.is_finite() and not value.contains(0):
+                    return True
+    return False
+
+
 class _Point:
     """Values of a field's generators at one random point, function values computed from their arguments."""
 
@@ -103,10 +128,8 @@ class _Point:
             elif self.field.names[i] == "pi":
                 self.values[i] = flint.arb.pi()
             else:
-                numerator = self.random.choice([-3, -2, -1, 1, 2, 3])
-                denominator = self.random.choice([1, 2])
-                self.values[i] = flint.arb(flint.fmpq(numerator, denominator))
-                self.chosen[i] = str(flint.fmpq(numerator, denominator))
+                number = _small(self.random)
+                self.values[i], self.chosen[i] = flint.arb(number), str(number)
         return self.values[i]
 
     def value(self, q: Quotient) -> Any:

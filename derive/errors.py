@@ -27,7 +27,8 @@ class CellError(ValueError):
         source: str | None = None,
     ) -> None:
         self.message, self.found, self.expected, self.near, self.source = message, found, expected, near, source
-        self.line, self.column = position if position else (None, None)
+        self.line: int | None = position[0] if position else None
+        self.column: int | None = position[1] if position else None
         super().__init__(message)
 
     def in_source(self, source: str) -> CellError:

@@ -20,7 +20,7 @@ __all__ = ["Hypothesis", "find_hypotheses"]
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """``expression`` must satisfy ``relation`` (``!= 0``, ``> 0``) for the proof to say anything; ``why`` says where."""
+    """What a proof assumes: ``expression`` ``relation`` (``!= 0`` or ``> 0``); ``why`` says what needs it."""
 
     expression: Expr
     relation: str

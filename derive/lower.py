@@ -6,9 +6,11 @@ matrices are left: (U @ W) v = U (W v), (V - V.T) v = V v - V.T v, (r*V) v = r *
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, reduce
 from typing import Any
 
-from sympy import Expr, I, Integer, Rational, nan, oo, pi, preorder_traversal, zoo
+from sympy import Expr, I, Integer, Pow, Rational, nan, oo, pi, zoo
 
 from derive.algebra import evaluate, tree_size
 from derive.balls import BITS, Balls, precision
@@ -19,47 +21,63 @@ from derive.roles import shift_of
 from derive.syntax import LIMITS, Binary, Call, Indexed, Name, Negative, Number, Power, Transposed, Tree
 from derive.write import write
 
-__all__ = ["Lowering", "holds", "is_constant", "is_positive", "lower"]
+__all__ = ["Lowering", "holds", "is_constant", "lower", "signs"]
 
 MAX_OPERATIONS = 2_000
-ALL_DIGITS = LIMITS.digits + LIMITS.decimal_exponent
-MAX_NUMBER = 10**ALL_DIGITS
 
 
 # --------------------------------------------------------------------------------- what is visibly defined
 
 
-def is_positive(expression: Expr, *, strictly: bool = True) -> bool:
-    """Whether an expression is visibly positive (or at least 0) for all real values of its symbols."""
-    return _positive_by_form(expression, strictly) or (is_constant(expression) and bool(_enclosure(expression) > 0))
+Signs = frozenset[int]  # of -1, 0 and 1
+
+_ANY = frozenset((-1, 0, 1))
+
+# The signs of f(x) by those of x, where they can be told.
+_SIGN_OF: dict[str, Callable[[int], int]] = {
+    **dict.fromkeys(("exp", "sigmoid", "softplus", "sqrt"), lambda s: 1),
+    **dict.fromkeys(("tanh", "erf", "softsign"), lambda s: s),
+    "abs": abs,
+    "relu": lambda s: max(s, 0),
+}
 
 
-def is_constant(expression: Expr) -> bool:
-    """Whether an expression has no symbols; stops at the first one."""
-    return not any(part.is_Symbol for part in preorder_traversal(expression))
-
-
-def _positive_by_form(e: Expr, strictly: bool) -> bool:
+@lru_cache(maxsize=4096)
+def signs(e: Expr) -> Signs:
+    """The signs that an expression may have over all real values of its symbols, as far as its form and balls tell."""
     if e.is_Rational or e is pi:
-        return bool(e > 0 or (not strictly and e == 0))
-    if e.is_Add:
-        return all(is_positive(a, strictly=False) for a in e.args) and (not strictly or any(map(is_positive, e.args)))
-    if e.is_Mul:
-        return all(is_positive(a, strictly=strictly) for a in e.args)
-    if e.is_Pow and e.exp.is_Integer:
-        return is_positive(e.base, strictly=strictly) or (not strictly and e.exp.is_even)
-    name = type(e).__name__
-    if name in ("exp", "sigmoid", "softplus"):
-        return True
-    if name in ("abs", "relu") and not strictly:
-        return True
-    return name in ("abs", "relu", "sqrt") and is_positive(e.args[0])
-
-
-def _enclosure(constant: Expr) -> Any:
-    """A ball that contains the value of an expression without symbols, whatever its size."""
+        return _sign(e)
+    by_form = _signs_by_form(e)
+    if len(by_form) == 1 or not is_constant(e):
+        return by_form
     with precision(BITS):
-        return evaluate(constant, parameter, Balls())
+        ball = evaluate(e, parameter, Balls())
+        return by_form if ball.contains(0) and not ball.is_zero() else _sign(ball)
+
+
+def _sign(value: Any) -> Signs:
+    return frozenset((bool(value > 0) - bool(value < 0),))
+
+
+def _signs_by_form(e: Expr) -> Signs:
+    if e.is_Add:
+        return reduce(_sum_signs, map(signs, e.args))
+    if e.is_Mul:
+        return reduce(lambda a, b: frozenset(x * y for x in a for y in b), map(signs, e.args))
+    if e.is_Pow:
+        return frozenset(s ** (2 - int(e.exp) % 2) for s in signs(e.base) if s or e.exp > 0)
+    sign_of = _SIGN_OF.get(type(e).__name__)
+    return frozenset(map(sign_of, signs(e.args[0]))) if sign_of else _ANY
+
+
+def _sum_signs(a: Signs, b: Signs) -> Signs:
+    return _ANY if {1, -1} <= a | b else frozenset(x or y for x in a for y in b)
+
+
+@lru_cache(maxsize=4096)
+def is_constant(expression: Expr) -> bool:
+    """Whether an expression has no symbols."""
+    return not expression.is_Symbol and all(map(is_constant, expression.args))
 
 
 def holds(expression: Expr, relation: str) -> bool | None:
@@ -67,13 +85,16 @@ def holds(expression: Expr, relation: str) -> bool | None:
 
     False is: for no values.  A constant that cannot be told from 0 does not hold.
     """
-    if expression == 0:
-        return False
-    if is_positive(expression):
-        return True
-    if is_positive(-expression, strictly=relation == "!= 0"):
-        return relation == "!= 0"
-    return False if is_constant(expression) else None
+    right = {1, -1} if relation == "!= 0" else {1}
+    found = signs(expression)
+    return found <= right or (None if found & right and not is_constant(expression) else False)
+
+
+def _raised(base: Expr, exponent: int) -> Expr:
+    """``base ** exponent``; SymPy would ask of a sum, at any cost, whether it is infinite, and leave it as it is."""
+    if base.is_Pow and base.exp.is_Integer:
+        base, exponent = base.base, int(base.exp) * exponent
+    return Pow(base, exponent, evaluate=False) if base.is_Add and exponent not in (0, 1) else base**exponent
 
 
 def _shown(expression: Expr) -> str:
@@ -101,8 +122,9 @@ class Lowering:
             raise CellError("the equation is too large", tree.position, expected=wanted)
         for part in (expression, *expression.args):
             number = part.as_coeff_Mul()[0]
-            if max(abs(number.p), number.q) >= MAX_NUMBER:
-                raise CellError("a number is out of range", tree.position, expected=f"at most {ALL_DIGITS} digits")
+            if max(abs(number.p), number.q) >= LIMITS.number:
+                wanted = f"at most {LIMITS.digits + LIMITS.decimal_exponent} digits"
+                raise CellError("a number is out of range", tree.position, expected=wanted)
             if part.is_Pow and abs(part.exp) > LIMITS.power:
                 wanted = f"at most {LIMITS.power}"
                 raise CellError("the exponent is too large", tree.position, found=str(part.exp), expected=wanted)
@@ -144,23 +166,27 @@ class Lowering:
             return a - b
         if sign == "*":  # SymPy would ask of 0*b whether b is finite, at any cost
             return Integer(0) if a == 0 or b == 0 else a * b
-        if holds(b, "!= 0") is False:
-            raise CellError(
-                "division by zero", position, found=f"the divisor {_shown(b)}", expected="a divisor that is not 0"
-            )
-        return a / b
+        self.check_divisor(b, position)
+        return a * _raised(b, -1)
+
+    @staticmethod
+    def check_divisor(e: Expr, position: Position) -> None:
+        """Refuse what is 0, or a constant that may be."""
+        if holds(e, "!= 0") is False:
+            why = "division by zero" if signs(e) == {0} else "this divisor cannot be told from 0"
+            raise CellError(why, position, found=_shown(e), expected="a divisor that is not 0")
 
     def power(self, base: Expr, exponent: int, position: Position) -> Expr:
         """``base ** exponent``."""
-        if exponent < 0 and holds(base, "!= 0") is False:
-            found = f"{_shown(base)} to the power {exponent}"
-            raise CellError("division by zero", position, found=found, expected="a base that is not 0")
-        return base**exponent
+        if exponent < 0:
+            self.check_divisor(base, position)
+        return _raised(base, exponent)
 
     def call(self, name: str, x: Expr, position: Position) -> Expr:
         """``name(x)``."""
         if FUNCTIONS[name].positive and holds(x, "> 0") is False:
             why = "sqrt has no derivative at 0" if name == "sqrt" and x == 0 else f"{name} is undefined here"
+            why = f"the argument of {name} cannot be told to be positive" if 1 in signs(x) else why
             raise CellError(why, position, found=f"{name}({_shown(x)})", expected="a positive argument")
         return FUNCTIONS[name](x)
 

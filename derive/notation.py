@@ -1,7 +1,7 @@
 """The signs of the cell language: time-indexed symbols, the product ``lin(W, v)`` and the functions a cell may use.
 
-Every vector is one real SymPy symbol that stands for its entry at a generic index k; SymPy arithmetic on such symbols is
-pointwise arithmetic on vectors.  ``lin(W, v)`` is the entry (W v)_k, opaque to SymPy, and the functions below never
+Every vector is one real SymPy symbol that stands for its entry at a generic index k; SymPy arithmetic on such symbols
+is pointwise arithmetic on vectors.  ``lin(W, v)`` is the entry (W v)_k, opaque to SymPy, and the functions below never
 evaluate themselves: what the author wrote stays visible, and no constant can grow while an expression is being built.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import sympy
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def at(name: str, shift: int = 0) -> Symbol:
     """The vector ``name`` at time t + shift, as its entry at a generic index.
 
@@ -45,7 +45,7 @@ def at(name: str, shift: int = 0) -> Symbol:
     return Symbol(f"{name}[t{shift:+d}]" if shift else f"{name}[t]", real=True)
 
 
-@lru_cache(maxsize=None)
+@cache
 def parameter(name: str) -> Symbol:
     """A parameter: a matrix when it is the first argument of :class:`lin`, otherwise a vector or a scalar."""
     return Symbol(name, real=True)
@@ -128,14 +128,26 @@ def _define(name: str, derivative: Callable[[Expr], Expr]) -> Any:
         "_eval_evalf": evalf,
         "__module__": __name__,
     }
-    # A real number of which SymPy knows nothing more: were it a number, SymPy would evaluate exp(exp(exp(100))) to see its sign.
+    # Real, and no more than that: were it a number, SymPy would evaluate exp(exp(exp(100))) to see its sign.
     body |= {"is_real": True, "is_number": False}
     _CLASSES[name] = type(name, (Function,), body)
     return _CLASSES[name]
 
 
+def __getattr__(name: str) -> Any:
+    """The functions of the language by their names, which is how expressions are pickled."""
+    if name in _CLASSES:
+        return _CLASSES[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def _sign(name: str) -> Callable[[Expr], Expr]:
-    return lambda x: _CLASSES[name](x)
+    """The function of a name, looked up when it is applied: the rows below refer to one another."""
+
+    def apply(x: Expr) -> Expr:
+        return _CLASSES[name](x)
+
+    return apply
 
 
 _HALF = Rational(1, 2)
@@ -249,7 +261,7 @@ class column(Function):  # noqa: N801
     is_commutative = False
 
 
-@lru_cache(maxsize=None)
+@cache
 def matrix(name: str, transposed: bool = False) -> Symbol:
     """A parameter matrix as an operator in a product whose order matters."""
     return Symbol(f"{name}.T" if transposed else name, commutative=False)

@@ -130,7 +130,7 @@ class _Work:
         self.derivation, self.cell = derivation, derivation.cell
         self.backward: Backward = derivation.backward
         self.program = derivation.program
-        self.words = StepForEverySize(self.program, Budget())
+        self.words = StepForEverySize(self.program)
         self.step = self.feasible_step()
         self.small = Unrolled(self.program, 2, uniform(self.cell, 2), Sample(), batch=2)
 

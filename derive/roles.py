@@ -158,7 +158,8 @@ def _check_call(tree: Call) -> None:
     if tree.name not in FUNCTIONS:
         if any(isinstance(part, Name) and part.name == "t" for a in tree.arguments for part in walk(a)):
             wanted = f"{tree.name}[t] or {tree.name}[t-1]"
-            raise CellError("an index stands in square brackets", tree.position, expected=wanted)
+            why = "an index stands in square brackets"
+            raise CellError(why, tree.position, found=f"{tree.name}(...)", expected=wanted)
         near = _ALSO_CALLED.get(tree.name) or nearest(tree.name, FUNCTIONS)
         raise CellError("unknown function", tree.position, found=repr(tree.name), expected=one_of, near=near)
     if len(tree.arguments) != 1:

@@ -113,6 +113,7 @@ class StepAtSize:
 
     def derived(self, backward: Backward) -> Gradient:
         """What a backward program makes of the free cotangents."""
+        self.field.budget.renew()
         local: dict[Symbol, list[Any]] = {}
         for s, k in self.roots:
             local.setdefault(s, []).append(self.field.generator(self.cotangent(s, k)))
@@ -136,8 +137,8 @@ class StepAtSize:
 class StepForEverySize:
     """P3: forward mode and the backward program as sums of words, equal for all D, H, O."""
 
-    def __init__(self, program: Program, budget: Budget, tag: Tag = at_slot) -> None:
-        self.program, self.budget, self.tag = program, budget, tag
+    def __init__(self, program: Program, *, tag: Tag = at_slot) -> None:
+        self.program, self.tag = program, tag
         self.roots, self.leaves = roots_of(program), leaves_of(program)
         self.forward: dict[Symbol | str, dict[Symbol, Words]] = {}
 
@@ -158,7 +159,7 @@ class StepForEverySize:
             right, derived = self.tangent(leaf)[root], adjoint_words(backward, root, tag=self.tag)(leaf)
             left = self.difference(right, derived)
             for letters, slope in left:
-                if not is_zero(slope, self.budget):
+                if not is_zero(slope):
                     word = " ".join(f"{m}{'.T' if t else ''}" for m, t in reversed(letters)) or "the diagonal word"
                     return False, f"d {root} / d {leaf_name(leaf)}: {word} with coefficient off by {slope}"
         return True, ""
@@ -169,6 +170,6 @@ class StepForEverySize:
             derived = adjoint_words(backward, root, tag=self.tag)
             for leaf in self.leaves:
                 slopes = [slope for _, slope in self.difference(self.tangent(leaf)[root], derived(leaf))]
-                if slopes and not is_zero(slopes, self.budget):
+                if slopes and not is_zero(slopes):
                     return True
         return False

@@ -49,15 +49,20 @@ class Limits:
     """How much text is read before it is refused."""
 
     characters: int = 40_000
-    tokens: int = 6_000
+    tokens: int = 4_000
     equations: int = 200
     names: int = 300
-    depth: int = 40
-    height: int = 100
+    depth: int = 24
+    height: int = 64
     name: int = 40
     digits: int = 30
     decimal_exponent: int = 400
     power: int = 64
+
+    @property
+    def number(self) -> int:
+        """Numerators and denominators are below this."""
+        return 10 ** (self.digits + self.decimal_exponent)
 
 
 LIMITS = Limits()
@@ -418,7 +423,7 @@ class _Parser:
     def source(self, first: int) -> str:
         (line, column), (last, end) = self.words[first].position, self.word.position
         if line == last:
-            return self.lines[line - 1][column - 1 : end - 1].strip()
+            return self.lines[line - 1][column - 1 : end - 1].partition("#")[0].strip()
         parts = [self.lines[line - 1][column - 1 :], *self.lines[line : last - 1], self.lines[last - 1][: end - 1]]
         return " ".join(part.partition("#")[0].strip() for part in parts).strip()
 

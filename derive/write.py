@@ -27,7 +27,7 @@ _BUILTIN = {
 }  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*(\[t([+-][0-9]+)?\])?")
-_DEPTH = 4 * LIMITS.depth
+_DEPTH = 2 * LIMITS.height
 _ROW = LIMITS.height // 2  # a longer sum is written as a sum of sums
 
 
@@ -40,10 +40,14 @@ def write(expression: Expr) -> str:
     >>> write(FUNCTIONS["tanh"](lin(parameter("W"), at("h", -1)) + parameter("b")))
     'tanh(b + W @ h[t-1])'
     """
-    e = sympy.sympify(expression, strict=True)
+    try:
+        e = sympy.sympify(expression, strict=True)
+    except sympy.SympifyError:
+        raise _unsayable(expression, "a SymPy expression") from None
     if not isinstance(e, Expr):
         raise _unsayable(e, "an expression")
     _check_size(e)
+    _check_exact(e)
     return _write(e, _SUM)
 
 
@@ -62,6 +66,16 @@ def _check_size(e: Expr) -> None:
         raise ValueError(f"the expression is too large; expected at most {LIMITS.tokens} parts")
 
 
+def _check_exact(e: Expr) -> None:
+    """Refuse floats, numbers too large to be written, and operators: a matrix stands in ``lin`` alone."""
+    if e.has(sympy.Float):
+        raise _unsayable(e, "exact numbers, such as sympy.Rational(1, 2) in place of 0.5")
+    if any(max(abs(n.p), n.q) >= LIMITS.number for n in e.atoms(Rational)):
+        raise ValueError(f"the cell language cannot say a number of more than {len(str(LIMITS.number)) - 1} digits")
+    if not e.is_commutative:
+        raise _unsayable(e, "vectors, which commute; a matrix stands in lin(W, v)")
+
+
 def _write(e: Expr, level: int) -> str:
     text, own = _parts(e)
     return f"({text})" if own < level else text
@@ -75,8 +89,6 @@ def _parts(e: Expr) -> tuple[str, int]:
         return "pi", _ATOM
     if e.is_Rational:
         return _rational(e)
-    if e.is_Float:
-        raise _unsayable(e, "an exact number, such as sympy.Rational(1, 2) in place of 0.5")
     if e.is_Add:
         return _add(e), _SUM
     if e.is_Mul:
@@ -84,8 +96,10 @@ def _parts(e: Expr) -> tuple[str, int]:
     if e.is_Pow:
         return _pow(e)
     if isinstance(e, lin):
-        # As in Python, '@' and '*' bind alike and from the left, so the vector needs brackets unless it is one thing.
-        return f"{_matrix(e.args[0])} @ {_write(e.args[1], _UNARY)}", _PRODUCT
+        # As in Python, '@' and '*' bind alike and from the left, so the vector needs brackets unless it is one thing,
+        # or a product itself: U @ V @ x is U (V x).
+        matrix, v = e.args
+        return f"{_matrix(matrix)} @ {_write(v, _PRODUCT if isinstance(v, lin) else _UNARY)}", _PRODUCT
     return _call(e), _ATOM
 
 
@@ -124,7 +138,7 @@ def _rational(e: Rational) -> tuple[str, int]:
 
 def _integer(n: int) -> tuple[str, int]:
     """Digits, as a sum of numbers where there are more than one number may have."""
-    terms = []
+    terms: list[str] = []
     while n >= 10**LIMITS.digits or not terms:
         below = max(0, len(str(n)) - LIMITS.digits)
         lead, n = divmod(n, 10**below)
@@ -161,7 +175,7 @@ def _mul(e: Expr) -> tuple[str, int]:
     below = [1 / f for f in sympy.Mul.make_args(rest) if _is_divisor(f)]
     p, q = ([Integer(n)] if n != 1 else [] for n in (number.p, number.q))
     # Read from the left, a number next to a sum would be multiplied out: then it goes last.
-    first, last = ([], p) if above and above[0].is_Add else (p, [])
+    first, last = (p[:0], p) if above and above[0].is_Add else (p, p[:0])
     text = "*".join(_write(f, _UNARY) for f in (*first, *above)) or "1"
     text += "".join(f"/{_write(f, _POWER)}" for f in below)
     return text + "".join(f"*{_write(f, _UNARY)}" for f in last) + "".join(f"/{_write(f, _POWER)}" for f in q), _PRODUCT

@@ -8,6 +8,7 @@ language's functions have are used first, and a refutation is a point where ball
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from fractions import Fraction
@@ -17,6 +18,7 @@ import sympy
 from sympy import Expr
 
 from derive.algebra import CLOSED, evaluate
+from derive.balls import is_nonzero
 from derive.notation import applications
 
 __all__ = ["Budget", "BudgetError", "Field", "Quotient", "is_zero"]
@@ -34,7 +36,11 @@ class Budget:
 
     def __init__(self, size: int = 4_000_000, seconds: float = 20.0) -> None:
         self.size, self.seconds = size, seconds
-        self.end = time.monotonic() + seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """Start the clock again."""
+        self.end = time.monotonic() + self.seconds
 
     def check(self, terms: int, symbols: int) -> None:
         """Raise :class:`BudgetError` if a polynomial is too large or time is up."""
@@ -58,8 +64,9 @@ class Quotient:
         field.check(max(len(above), len(below)))
         if below.is_constant():
             return Quotient(field, above / below.leading_coefficient())
-        # flint's gcd is the one operation that cannot be interrupted; its size is bounded here
-        field.check(len(above) * len(below) // 100)
+        # flint's gcd cannot be interrupted and can take very long: only small ones are tried
+        if len(above) * len(below) > MAX_GCD:
+            raise BudgetError(f"the greatest common divisor of polynomials of {len(above):,} and {len(below):,} terms")
         common = above.gcd(below)
         above, below = above / common, below / common
         lead = below.leading_coefficient()
@@ -91,11 +98,12 @@ class Quotient:
         other = self.coerce(other)
         if other.is_zero:
             raise ZeroDivisionError("division by an expression that is zero")
+        if self.field.level == 0 and not other.above.is_constant():
+            return self * self.field.reciprocal(other)
         return Quotient.reduced(self.field, self.above * other.divisor, self.divisor * other.above)
 
     def __pow__(self, n: int) -> Quotient:
-        if len(self.above) > 1:
-            self.field.check(len(self.above) ** min(n, 8))
+        self.field.check(math.comb(len(self.above) + n - 1, n) if n else 1)
         return Quotient(self.field, self.above**n, None if self.below is None else self.below**n)
 
     def __neg__(self) -> Quotient:
@@ -131,17 +139,19 @@ class Quotient:
 class Field:
     """Rational functions over the rationals in symbols and in atoms for function values.
 
-    ``size`` bounds the number of symbols and atoms together.
+    ``size`` bounds the number of symbols and atoms together.  ``level`` says which relations are used: 0, a reciprocal is an
+    atom too, so that everything is a polynomial and no divisor has to be found; 1, quotients in lowest terms; 2, sigmoid,
+    tanh and softplus in exponentials as well.  Zero at any level is zero.
     """
 
-    def __init__(self, size: int, budget: Budget, *, in_exponentials: bool = False) -> None:
+    def __init__(self, size: int, budget: Budget, *, level: int = 0) -> None:
         import flint  # deferred: only proofs need it
 
         self.budget = budget
         self.context = flint.fmpq_mpoly_ctx.get([f"v{i}" for i in range(max(size, 1))], "lex")
         self.one = self.context.constant(1)
         self.rational = flint.fmpq
-        self.in_exponentials = in_exponentials
+        self.level = level
         self.index: dict[object, int] = {}
         self.names: list[object] = []
         self.arguments: dict[int, tuple[str, Quotient]] = {}  # what an atom is the function value of
@@ -172,7 +182,7 @@ class Field:
             return CLOSED[name](x, self.call)
         if name == "derf":
             return 2 * self.call("exp", -(x**2)) / self.call("sqrt", self.number(sympy.pi))
-        if self.in_exponentials and name in _IN_EXPONENTIALS:
+        if self.level == 2 and name in _IN_EXPONENTIALS:
             return _IN_EXPONENTIALS[name](x, self.call)
         if name == "exp":
             return self.exponential(x)
@@ -185,6 +195,11 @@ class Field:
         out = self.generator((name, x.key))
         self.arguments[self.index[name, x.key]] = (name, x)
         return out
+
+    def reciprocal(self, x: Quotient) -> Quotient:
+        """1/x as an atom, x with leading coefficient 1."""
+        lead = x.above.leading_coefficient()
+        return self.atom("reciprocal", Quotient(self, x.above / lead)) * Quotient(self, self.one / lead)
 
     def exponential(self, x: Quotient) -> Quotient:
         """exp of a sum as a product of exp of its monomials, so that exp(a) exp(b) is exp(a + b)."""
@@ -201,6 +216,13 @@ class Field:
             base = self.atom("exp", monomial)
             out = out * base**value.numerator if value > 0 else out / base**-value.numerator
         return out
+
+
+MAX_GCD = 20_000
+
+
+def _is_reciprocal(e: Expr) -> bool:
+    return bool(e.is_Pow and e.exp.is_negative)
 
 
 # f(x) in terms of f(-x); x is given to choose one sign for each argument.
@@ -238,9 +260,12 @@ def is_zero(expressions: Expr | Iterable[Expr], budget: Budget | None = None) ->
     budget = budget or Budget()
     atoms = dict.fromkeys(a for e in listed for a in applications(e))
     symbols = dict.fromkeys(s for e in listed for s in sorted(e.free_symbols, key=str))
-    for in_exponentials in (False, True):
-        field = Field(len(symbols) + 4 * len(atoms) + 8, budget, in_exponentials=in_exponentials)
+    divisors = sum(e.count(_is_reciprocal) for e in listed)
+    for level in (0, 1, 2):
+        field = Field(len(symbols) + 5 * len(atoms) + divisors + 8, budget, level=level)
         known: dict[Expr, Any] = {}
         if all(evaluate(e, field.generator, field, known).is_zero for e in listed):
             return True
+        if level == 0 and is_nonzero(listed):
+            return False
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,19 @@ from numpy.typing import NDArray
 from derive.cell import Cell
 from derive.errors import nearest
 
-__all__ = ["DTYPES", "Array", "Data", "as_array", "check_data", "check_sizes"]
+__all__ = [
+    "DTYPES",
+    "Array",
+    "Data",
+    "as_array",
+    "as_dtype",
+    "check_data",
+    "check_finite",
+    "check_known",
+    "check_sizes",
+    "raw_array",
+    "unpadded",
+]
 
 Array = NDArray[Any]
 DTYPES = ("float32", "float64", "complex128")
@@ -25,6 +37,7 @@ class Data:
     ``lengths`` is (B,) or None where all sequences have ``steps`` steps; padding in the inputs is zero.
     """
 
+    dtype: np.dtype[Any]
     params: dict[str, Array]
     inputs: dict[str, Array]
     initial: dict[str, Array]
@@ -39,48 +52,103 @@ class Data:
         return None if self.lengths is None else np.arange(self.steps)[:, None] < self.lengths[None, :]
 
 
-def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
-    """``value`` as an array of ``dtype``; raises ValueError where that would change numbers."""
+# --------------------------------------------------------------------------------------------------------- one array
+
+
+def as_dtype(dtype: Any) -> np.dtype[Any]:
+    """One of ``DTYPES``; raises ValueError for anything else."""
+    try:
+        found = None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or str(found) not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+    return found
+
+
+def raw_array(name: str, value: Any) -> Array:
+    """``value`` as an array of numbers of any kind."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array; fill it, and say with lengths= where sequences end")
     try:
         array = np.asarray(value)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # whatever a foreign array raises when it is asked for its numbers
         raise ValueError(f"{name} is not an array: {error}") from None
+    if array.dtype.kind not in "iufc":
+        what = "is None" if value is None else f"has type {type(value).__name__} and dtype {array.dtype}"
+        raise ValueError(f"{name} {what}; expected an array of numbers")
+    return array
+
+
+def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """``value`` as an array of ``dtype``; raises ValueError where that would change numbers.
+
+    Python numbers and lists of them take ``dtype``; an array's own dtype is its author's choice.
+    """
+    array = raw_array(name, value)
     if array.dtype == dtype:
         return array
-    # Python numbers and lists of them take the engine's dtype; an array's own dtype is its author's choice
-    written = not hasattr(value, "dtype") and array.dtype.kind in "fi"
-    exact = array.dtype.kind in "iu" and array.size and np.abs(array.astype(np.float64)).max() <= 2**24
-    if written or exact or (array.dtype.kind in "fiu" and np.can_cast(array.dtype, dtype, "safe")):
+    if array.dtype.kind in "iu":
+        largest = 2 ** (np.finfo(dtype).nmant + 1)
+        if array.size and not -largest <= array.min() <= array.max() <= largest:
+            raise ValueError(f"{name} holds integers beyond {largest}, which {dtype} cannot hold")
+    elif array.dtype.kind == "c" and dtype.kind != "c":
+        raise ValueError(f"{name} is complex; the engine computes in {dtype}")
+    elif hasattr(value, "dtype") and not np.can_cast(array.dtype, dtype, "safe"):
+        hint = f"convert it with astype({str(dtype)!r})"
+        raise ValueError(f"{name} has dtype {array.dtype}; the engine computes in {dtype}; {hint}")
+    with np.errstate(all="ignore"):
         return array.astype(dtype)
-    hint = f"; convert it with astype({str(dtype)!r})" if array.dtype.kind in "fc" else ""
-    raise ValueError(f"{name} has dtype {array.dtype}; the engine computes in {dtype}{hint}")
 
 
-def _finite(name: str, array: Array) -> Array:
+def check_finite(name: str, array: Array) -> Array:
+    """``array``; raises ValueError that says where it is not finite."""
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name}, of shape {array.shape}, holds {array[where]} at {where}; expected finite numbers")
     return array
 
 
-def _known(what: str, given: Mapping[str, Any], expected: Mapping[str, Any] | tuple[str, ...], *, every: bool) -> None:
+def unpadded(name: str, array: Array, lengths: Array | None) -> Array:
+    """Padding replaced by zero, whatever it holds; the rest must be finite."""
+    if lengths is not None:
+        inside = np.arange(array.shape[0])[:, None, None] < lengths[None, :, None]
+        array = np.where(inside, array, np.zeros((), array.dtype))
+    return check_finite(name, array)
+
+
+# ------------------------------------------------------------------------------------------------- names and numbers
+
+
+def check_known(what: str, given: Iterable[str], expected: Iterable[str]) -> None:
+    """Raise ValueError for a name that is not expected."""
+    expected, given = tuple(expected), tuple(given)
     for name in given:
         if name not in expected:
-            near = nearest(str(name), expected)
+            near = nearest(str(name), [other for other in expected if other not in given] or expected)
             hint = f"; did you mean {near}?" if near else ""
             raise ValueError(f"unknown {what} {name!r}; expected {', '.join(expected) or 'none'}{hint}")
-    missing = [name for name in expected if name not in given] if every else []
+
+
+def _check_names(what: str, given: Iterable[str], expected: Iterable[str]) -> None:
+    """Raise ValueError unless exactly the expected names are given."""
+    expected, given = tuple(expected), tuple(given)
+    check_known(what, given, expected)
+    missing = [name for name in expected if name not in given]
     if missing:
         raise ValueError(f"missing {what} {', '.join(missing)}; expected {', '.join(expected)}")
 
 
+def _positive(name: str, n: Any) -> int:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"{name} is {n!r}; expected a positive integer")
+    return int(n)
+
+
 def check_sizes(cell: Cell, given: Mapping[str, Any]) -> dict[str, int]:
     """One positive integer for each size letter."""
-    _known("size", given, tuple(cell.dimensions), every=True)
-    for letter, n in given.items():
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise ValueError(f"the size {letter} is {n!r}; expected a positive integer")
-    return {letter: int(given[letter]) for letter in cell.dimensions}
+    _check_names("size", given, cell.dimensions)
+    return {letter: _positive(f"the size {letter}", given[letter]) for letter in cell.dimensions}
 
 
 class _Sizes:
@@ -90,25 +158,26 @@ class _Sizes:
         self.of: dict[str, tuple[int, str]] = {}
 
     def match(self, name: str, array: Array, shape: tuple[str, ...]) -> None:
-        expected = tuple(self.of[x][0] if x in self.of else x for x in shape)
-        wrong = array.ndim != len(shape) or any(
-            isinstance(e, int) and e != n for e, n in zip(expected, array.shape, strict=False)
-        )
-        if wrong:
-            letters = ", ".join(shape) + ("," if len(shape) == 1 else "")
-            known = ", ".join(
-                f"{x} = {self.of[x][0]} as in {self.of[x][1]}" for x in dict.fromkeys(shape) if x in self.of
-            )
-            suffix = f" with {known}" if known else ""
-            raise ValueError(f"{name} has shape {array.shape}; expected ({letters}){suffix}")
-        for x, n in zip(shape, array.shape, strict=True):
-            if n == 0:
-                raise ValueError(f"{name} has shape {array.shape}: {x} = 0; expected at least 1")
-            self.of.setdefault(x, (n, name))
-        # a letter that stands twice, as in (H, H)
-        if any(self.of[x][0] != n for x, n in zip(shape, array.shape, strict=True)):
-            letters = ", ".join(shape)
-            raise ValueError(f"{name} has shape {array.shape}; expected ({letters}), a square matrix")
+        """Learn sizes from an array; raises ValueError where it contradicts what is known."""
+        if 0 in array.shape and array.ndim == len(shape):
+            letter = shape[array.shape.index(0)]
+            raise ValueError(f"{name} has shape {array.shape}: {letter} = 0; expected at least 1")
+        known = {x: self.of[x] for x in shape if x in self.of}
+        found = {x: (n, name) for x, n in zip(shape, array.shape, strict=False)} | known
+        if array.ndim != len(shape) or any(found[x][0] != n for x, n in zip(shape, array.shape, strict=True)):
+            raise ValueError(f"{name} has shape {array.shape}; expected {_shape(shape, known)}")
+        self.of |= found
+
+
+def _shape(shape: tuple[str, ...], known: Mapping[str, tuple[int, str]]) -> str:
+    """A shape in letters, with what is known of them."""
+    letters = ", ".join(shape) + ("," if len(shape) == 1 else "")
+    where = ", ".join(f"{x} = {n} as in {source}" for x, (n, source) in known.items())
+    square = ", a square matrix" if len(shape) == 2 and len(set(shape)) == 1 else ""
+    return f"({letters}){square}" + (f" with {where}" if where else "") + ("" if shape else ", a scalar")
+
+
+# -------------------------------------------------------------------------------------------------------- everything
 
 
 def check_data(
@@ -124,40 +193,35 @@ def check_data(
 ) -> Data:
     """Check and convert everything that a forward pass needs.
 
-    ``steps`` and ``batch`` are what the loss's arrays say; they count where a cell has no inputs.
+    ``steps`` and ``batch`` say T and B where a cell has no inputs; elsewhere they must agree with the inputs.
     """
-    if not isinstance(params, Mapping):
-        raise ValueError(
-            f"params is a {type(params).__name__}; expected a dict of {', '.join(cell.parameters) or 'nothing'}"
-        )
-    _known("parameter", params, tuple(cell.parameters), every=True)
     sizes = _Sizes()
+    given = _mapping("params", params, cell.parameters)
+    _check_names("parameter", given, cell.parameters)
     found_params = {}
     for name, shape in cell.parameters.items():
-        found_params[name] = _finite(name, as_array(name, params[name], dtype))
+        found_params[name] = check_finite(name, as_array(name, given[name], dtype))
         sizes.match(name, found_params[name], shape)
-    raw = _inputs(cell, inputs)
-    found_inputs = {name: as_array(name, value, dtype) for name, value in raw.items()}
+    found_inputs = {name: as_array(name, value, dtype) for name, value in _inputs(cell, inputs).items()}
     for name, array in found_inputs.items():
         sizes.match(name, array, ("T", "B", cell.axes[name]))
     found_initial = _initial(cell, dtype, initial, sizes)
-    total_steps, count = _extent("T", sizes, steps), _extent("B", sizes, batch)
-    checked_lengths = _lengths(lengths, total_steps, count)
-    for name, array in found_inputs.items():
-        found_inputs[name] = _unpadded(name, array, checked_lengths)
+    total, count = _extent("steps", "T", sizes, steps), _extent("batch", "B", sizes, batch)
+    checked_lengths = _lengths(lengths, total, count)
+    found_inputs = {name: unpadded(name, array, checked_lengths) for name, array in found_inputs.items()}
     for name in cell.states:
-        letter = cell.axes[name]
         if name not in found_initial:
-            if letter not in sizes.of:
-                raise ValueError(
-                    f"nothing says how large {letter}, the size of {name}, is; give initial={{{name!r}: (B, {letter})}}"
-                )
-            found_initial[name] = np.zeros((count, sizes.of[letter][0]), dtype)
-    for name, letter in cell.axes.items():
-        if letter not in sizes.of:
-            raise ValueError(f"nothing says how large {letter}, the size of {name}, is")
-    extents = {x: sizes.of[x][0] for x in cell.dimensions}
-    return Data(found_params, found_inputs, found_initial, checked_lengths, total_steps, count, extents)
+            found_initial[name] = np.zeros((count, _size(cell, cell.axes[name], name, sizes)), dtype)
+    extents = {letter: _size(cell, letter, names[0], sizes) for letter, names in cell.dimensions.items()}
+    return Data(dtype, found_params, found_inputs, found_initial, checked_lengths, total, count, extents)
+
+
+def _mapping(what: str, given: Any, expected: Iterable[str]) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        kind = "is None" if given is None else f"has type {type(given).__name__}"
+        names = ", ".join(expected)
+        raise ValueError(f"{what} {kind}; expected {f'a dict of {names}' if names else 'an empty dict'}")
+    return given
 
 
 def _inputs(cell: Cell, inputs: Any) -> dict[str, Any]:
@@ -166,56 +230,48 @@ def _inputs(cell: Cell, inputs: Any) -> dict[str, Any]:
             return {cell.inputs[0]: inputs}
         if not cell.inputs and inputs is None:
             return {}
-        kind = "None" if inputs is None else f"a {type(inputs).__name__}"
-        raise ValueError(
-            f"inputs is {kind}; expected a dict with {', '.join(cell.inputs) or 'nothing: the cell has no inputs'}"
-        )
-    _known("input", inputs, cell.inputs, every=True)
-    return dict(inputs)
+    given = _mapping("inputs", inputs, cell.inputs)
+    _check_names("input", given, cell.inputs)
+    return {name: given[name] for name in cell.inputs}
 
 
 def _initial(cell: Cell, dtype: np.dtype[Any], initial: Any, sizes: _Sizes) -> dict[str, Array]:
-    if initial is None:
-        return {}
-    if not isinstance(initial, Mapping):
-        raise ValueError(f"initial is a {type(initial).__name__}; expected a dict of {', '.join(cell.states)}")
-    _known("initial state", initial, cell.states, every=False)
+    given = {} if initial is None else _mapping("initial", initial, cell.states)
+    check_known("initial state", given, cell.states)
     out = {}
-    for name, value in initial.items():
-        out[name] = _finite(f"initial {name}", as_array(f"initial {name}", value, dtype))
+    for name in (n for n in cell.states if n in given):
+        out[name] = check_finite(f"initial {name}", as_array(f"initial {name}", given[name], dtype))
         sizes.match(f"initial {name}", out[name], ("B", cell.axes[name]))
     return out
 
 
-def _extent(letter: str, sizes: _Sizes, given: int | None) -> int:
+def _size(cell: Cell, letter: str, name: str, sizes: _Sizes) -> int:
+    if letter not in sizes.of:
+        hint = f"; give initial={{{name!r}: ...}} of shape (B, {letter})" if name in cell.states else ""
+        raise ValueError(f"nothing says how large {letter}, the size of {name}, is{hint}")
+    return sizes.of[letter][0]
+
+
+def _extent(name: str, letter: str, sizes: _Sizes, given: Any) -> int:
+    """T or B, as an array or ``steps``, ``batch`` say it."""
+    said = None if given is None else _positive(name, given)
     if letter in sizes.of:
         n, source = sizes.of[letter]
-        if given is not None and given != n:
-            raise ValueError(f"{letter} is {n} in {source} and {given} in the loss's arrays or in steps=, batch=")
+        if said not in (None, n):
+            raise ValueError(f"{name} is {said}, but {letter} is {n} in {source}")
         return n
-    if given is None:
-        raise ValueError(f"nothing says how large {letter} is; the cell has no inputs, so give steps= and batch=")
-    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:
-        raise ValueError(f"{letter} is {given!r}; expected a positive integer")
-    return int(given)
+    if said is None:
+        raise ValueError(f"nothing says how large {letter} is: the cell has no inputs; give {name}=")
+    return said
 
 
 def _lengths(lengths: Any, steps: int, batch: int) -> Array | None:
     if lengths is None:
         return None
-    array = np.asarray(lengths)
+    array = raw_array("lengths", lengths)
     if array.shape != (batch,) or array.dtype.kind not in "iu":
-        raise ValueError(
-            f"lengths has shape {array.shape} and dtype {array.dtype}; expected {batch} integers, shape ({batch},)"
-        )
-    if array.size and (array.min() < 1 or array.max() > steps):
+        expected = f"expected {batch} integers, shape ({batch},)"
+        raise ValueError(f"lengths has shape {array.shape} and dtype {array.dtype}; {expected}")
+    if array.min() < 1 or array.max() > steps:
         raise ValueError(f"lengths runs from {array.min()} to {array.max()}; expected 1 to T = {steps}")
     return array.astype(np.int64)
-
-
-def _unpadded(name: str, array: Array, lengths: Array | None) -> Array:
-    """Padding replaced by zero, whatever it holds; the rest must be finite."""
-    if lengths is not None:
-        inside = np.arange(array.shape[0])[:, None, None] < lengths[None, :, None]
-        array = np.where(inside, array, np.zeros((), array.dtype))
-    return _finite(name, array)

@@ -5,27 +5,30 @@
     complex step          Im L(theta + i h) / h with h = 1e-30: no cancellation, no derivation
     Richardson            central differences at h and h/2, extrapolated: needs nothing, has the fewest digits
 
-An error is given relative to the largest sum of absolute terms that an entry of the gradient is made of (its magnitude),
-because a gradient that cancels to nothing still carries the rounding of what cancelled.
+An error is given relative to the largest sum of absolute terms that an entry of the gradient is made of (its
+magnitude), because a gradient that cancels to nothing still carries the rounding of what cancelled.
 J. N. Lyness, C. B. Moler, "Numerical differentiation of analytic functions", SIAM Journal on Numerical Analysis 4 (1967)
-202-210, and W. Squire, G. Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40 (1998)
-110-112, for the complex step.
+202-210, and W. Squire, G. Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40
+(1998) 110-112, for the complex step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from numeric.arguments import Array
-from numeric.engine import Engine
-from numeric.losses import check_loss
+from numeric.arguments import Array, check_known
+from numeric.engine import Engine, Result
+from numeric.losses import evaluate_loss
+from numeric.problem import Options, check_problem
 from numeric.specification import Specification
 
 __all__ = ["CheckRow", "CrossCheck", "check_gradients"]
+
+Index = tuple[int, ...]
 
 #: The error that each method may have, in units of the gradient's magnitude: 2^-40 for those that work to rounding.
 LIMITS = {"unfused program": 2.0**-40, "forward mode": 2.0**-40, "complex step": 2.0**-40, "Richardson": 1e-6}
@@ -89,29 +92,28 @@ def check_gradients(
     entries: int = 12,
     seed: int = 0,
     methods: tuple[str, ...] = tuple(LIMITS),
-    **options: Any,
+    **options: Unpack[Options],
 ) -> CrossCheck:
     """Compare an engine's gradients by parameters, inputs and initial states with independent methods.
 
-    The loss's arguments are those of :meth:`Engine.backward`.  Of each tensor ``entries`` entries, drawn by ``seed``, are
-    looked at (all, where there are fewer); the unfused program is compared in every entry.  The engine must compute in
-    float64.  Raises ValueError as the engine does, and for an unknown method.
+    The loss's arguments are those of :meth:`Engine.backward`.  Of each tensor ``entries`` entries, drawn by ``seed``,
+    are looked at (all, where there are fewer); the unfused program is compared in every entry.  The engine must compute
+    in float64.  Raises ValueError and TypeError as the engine does, and ValueError for an unknown method.
     """
     if str(engine.dtype) != "float64":
         raise ValueError(f"check_gradients looks at float64 engines; found {engine.dtype}")
-    unknown = [m for m in methods if m not in LIMITS]
-    if unknown:
-        raise ValueError(f"unknown method {unknown[0]!r}; expected any of {', '.join(LIMITS)}")
+    check_known("method", methods, LIMITS)
+    if entries < 1:
+        raise ValueError(f"entries is {entries}; expected at least 1")
     work = _Work(engine, params, inputs, targets, options)
-    rows: list[CheckRow] = []
+    rows = []
     for name, point in work.tensors.items():
         chosen = _sample(name, point.shape, entries, seed)
-        for method in methods:
-            rows.append(work.row(name, method, chosen))
-    return CrossCheck(tuple(rows), methods)
+        rows += [work.row(name, method, chosen) for method in methods]
+    return CrossCheck(tuple(rows), tuple(methods))
 
 
-def _sample(name: str, shape: tuple[int, ...], entries: int, seed: int) -> list[tuple[int, ...]]:
+def _sample(name: str, shape: tuple[int, ...], entries: int, seed: int) -> list[Index]:
     every = list(np.ndindex(*shape))
     if len(every) <= entries:
         return every
@@ -119,51 +121,48 @@ def _sample(name: str, shape: tuple[int, ...], entries: int, seed: int) -> list[
     return [every[i] for i in sorted(random.choice(len(every), entries, replace=False))]
 
 
+def _by_name(result: Result) -> dict[str, Array]:
+    """Gradients under the names of parameters, inputs, and initial states with a ``0``."""
+    return {**result.params, **result.inputs, **{f"{n}0": g for n, g in result.initial.items()}}
+
+
 class _Work:
     """The point, the engine's gradients there, and every method's way to one entry."""
 
-    def __init__(
-        self, engine: Engine, params: Mapping[str, Any], inputs: Any, targets: Any, options: dict[str, Any]
-    ) -> None:
-        self.engine, self.targets, self.options = engine, targets, dict(options)
-        cell = engine.cell
-        self.result = engine.backward(params, inputs, targets, **options)
-        initial = self.options.pop("initial", None) or {}
-        self.params = {n: np.asarray(v, np.float64) for n, v in params.items()}
-        raw = inputs if isinstance(inputs, Mapping) else {cell.inputs[0]: inputs} if cell.inputs else {}
-        self.inputs = {n: np.asarray(v, np.float64) for n, v in raw.items()}
-        self.initial = {n: np.asarray(initial.get(n, np.zeros_like(self.result.initial[n]))) for n in cell.states}
-        self.specification = Specification(cell, backward=None)
-        self.complex = Engine(cell, "complex128")
-        self.plain = self.specification.backward(
-            self.params, self.inputs, targets, initial=self.initial, **self.options
-        )
-        self.magnitude = {n: float(m.max(initial=0)) for n, m in self.specification.magnitude.items()}
-        starts = {f"{n}0": v for n, v in self.initial.items()}
-        self.tensors: dict[str, Array] = {**self.params, **self.inputs, **starts}
+    def __init__(self, engine: Engine, params: Mapping[str, Any], inputs: Any, targets: Any, options: Options) -> None:
+        self.engine, self.targets = engine, targets
+        problem = check_problem(engine.cell, engine.dtype, params, inputs, targets, options)
+        data = self.data = problem.data
+        self.tensors = {**data.params, **data.inputs, **{f"{n}0": s for n, s in data.initial.items()}}
+        self.options = options | {"steps": data.steps, "batch": data.batch}
+        result = engine.backward(params, inputs, targets, **options)
+        self.gradients = _by_name(result)
+        self.local = evaluate_loss(problem.loss, result.outputs)[1]
+        self.specification = Specification(engine.cell)
+        self.complex = Engine(engine.cell, "complex128")
+        self.plain = self.specification.backward(params, inputs, targets, **options)
 
-    def gradient(self, result: Any, name: str) -> Array:
-        if name in self.params:
-            return result.params[name]
-        return result.inputs[name] if name in self.inputs else result.initial[name[:-1]]
-
-    def loss(self, engine: Engine, name: str, index: tuple[int, ...], step: complex) -> Any:
+    def loss(self, engine: Engine, name: str, index: Index, step: complex) -> Any:
         """The loss with one entry moved."""
         point = {n: v.astype(engine.dtype) for n, v in self.tensors.items()}
         point[name][index] += step
-        return engine.value_and_grad(
-            {n: point[n] for n in self.params},
-            {n: point[n] for n in self.inputs},
-            self.targets,
-            initial={n: point[f"{n}0"] for n in self.initial},
-            **self.options,
-        )[0]
+        initial = {n: point[f"{n}0"] for n in self.data.initial}
+        params, inputs = ({n: point[n] for n in names} for names in (self.data.params, self.data.inputs))
+        return engine.value_and_grad(params, inputs, self.targets, **(self.options | {"initial": initial}))[0]
 
-    def complex_step(self, name: str, index: tuple[int, ...]) -> float:
+    # ------------------------------------------------------------------------------------------------------ the methods
+
+    def unfused(self, name: str, index: Index) -> float:
+        """The derived program, run node by node."""
+        return float(_by_name(self.plain)[name][index])
+
+    def complex_step(self, name: str, index: Index) -> float:
+        """Im L(theta + i h) / h."""
         h = 1e-30
         return self.loss(self.complex, name, index, 1j * h).imag / h
 
-    def richardson(self, name: str, index: tuple[int, ...]) -> float:
+    def richardson(self, name: str, index: Index) -> float:
+        """Central differences at h, h/2 and h/4, extrapolated twice."""
         h = 2.0**-10 * max(1.0, 2.0 ** np.ceil(np.log2(max(abs(self.tensors[name][index]), 1e-300))))
 
         def central(step: float) -> float:
@@ -173,63 +172,42 @@ class _Work:
         first, second = (4 * middle - coarse) / 3, (4 * fine - middle) / 3
         return (16 * second - first) / 15
 
-    def forward_mode(self, name: str, index: tuple[int, ...]) -> float:
+    def forward_mode(self, name: str, index: Index) -> float:
         """<dL/d(outputs and states), their tangents>."""
         direction = np.zeros(self.tensors[name].shape)
         direction[index] = 1.0
-        size = {k: self.options[k] for k in ("steps", "batch") if k in self.options}
-        lengths = self.options.get("lengths")
-        if not self.inputs and not size:
-            size = dict(zip(("steps", "batch"), next(iter(self.result.outputs.values())).shape[:2], strict=True))
-        dot = self.specification.tangent(self.params, self.inputs, {name: direction}, self.initial, lengths, **size)
+        data = self.data
+        dot = self.specification.tangent(
+            data.params,
+            data.inputs,
+            {name: direction},
+            data.initial,
+            data.lengths,
+            steps=data.steps,
+            batch=data.batch,
+        )
         return float(sum((g * dot[n]).sum() for n, g in self.local.items()))
 
-    @property
-    def local(self) -> dict[str, Array]:
-        """What the loss gives each output and state."""
-        from numeric.arguments import check_data
-        from numeric.losses import evaluate_loss
+    # -------------------------------------------------------------------------------------------------------- the table
 
-        given = {k: self.options[k] for k in ("loss", "at", "reduction", "on", "cotangents") if k in self.options}
-        defaults = {"loss": "softmax_cross_entropy", "at": "every", "reduction": "sum", "on": None, "cotangents": None}
-        spec = check_loss(self.engine.cell, targets=self.targets, **(defaults | given))
-        steps, batch = next(iter(self.result.outputs.values())).shape[:2]
-        size = {} if self.inputs else {"steps": steps, "batch": batch}
-        data = check_data(
-            self.engine.cell,
-            self.engine.dtype,
-            self.params,
-            self.inputs,
-            self.initial,
-            self.options.get("lengths"),
-            **size,
-        )
-        return evaluate_loss(spec, data, self.result.outputs)[1]
-
-    def row(self, name: str, method: str, chosen: list[tuple[int, ...]]) -> CheckRow:
+    def row(self, name: str, method: str, chosen: list[Index]) -> CheckRow:
         """The worst entry of one tensor by one method."""
-        own = self.gradient(self.result, name)
-        scale = self.magnitude.get(name) or float(np.abs(own).max(initial=0))
-        worst: tuple[float, tuple[int, ...], float] | None = None
-        looked = list(np.ndindex(*own.shape)) if method == "unfused program" else chosen
-        for index, value in self.values(name, method, looked):
-            difference = abs(value - float(own[index]))
-            error = difference / scale if scale else (0.0 if difference == 0 else np.inf)
-            error = np.inf if np.isnan(error) else error
-            if worst is None or error > worst[0]:
-                worst = (error, index, value)
-        assert worst is not None
-        error, index, value = worst
-        return CheckRow(name, method, float(error), LIMITS[method], index, value, float(own[index]), len(looked))
+        indices = list(np.ndindex(*self.tensors[name].shape)) if method == "unfused program" else chosen
+        own = np.array([self.gradients[name][index] for index in indices])
+        other = np.array([_METHODS[method](self, name, index) for index in indices])
+        scale = np.max(self.plain.magnitude.get(name, 0)) or np.abs(self.gradients[name]).max()
+        difference = np.abs(other - own)
+        error = difference / scale if scale else np.where(difference == 0, 0, np.inf)
+        error[np.isnan(error)] = np.inf
+        k = int(error.argmax())
+        return CheckRow(
+            name, method, float(error[k]), LIMITS[method], indices[k], float(other[k]), float(own[k]), len(indices)
+        )
 
-    def values(self, name: str, method: str, indices: list[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], float]]:
-        if method == "unfused program":
-            whole = self.gradient(self.plain, name)
-            yield from ((index, float(whole[index])) for index in indices)
-            return
-        of: dict[str, Callable[[str, tuple[int, ...]], float]] = {
-            "complex step": self.complex_step,
-            "Richardson": self.richardson,
-            "forward mode": self.forward_mode,
-        }
-        yield from ((index, of[method](name, index)) for index in indices)
+
+_METHODS: dict[str, Callable[[_Work, str, Index], float]] = {
+    "unfused program": _Work.unfused,
+    "forward mode": _Work.forward_mode,
+    "complex step": _Work.complex_step,
+    "Richardson": _Work.richardson,
+}

@@ -65,8 +65,8 @@ def explicit_gradient(
 ) -> dict[str, Any]:
     """The gradient of the sum over steps of <cotangent, value>, of one sequence, by SymPy's ``diff`` of it written out.
 
-    ``inputs`` map names to (T, size), ``initial`` to (size,), ``cotangents`` holds one dict of outputs and states a step.
-    Returns arrays by parameter, by input (T, size), and by initial state under its name plus ``0``.
+    ``inputs`` map names to (T, size), ``initial`` to (size,), ``cotangents`` holds one dict of outputs and states a
+    step.  Returns arrays by parameter, by input (T, size), and by initial state under its name plus ``0``.
     """
     steps = len(cotangents)
     _, keys, function = _gradient(cell, steps, tuple(sorted(sizes.items())))

@@ -1,6 +1,7 @@
 """Losses at full size: the value, and the gradient by the output that the backward pass starts from.
 
-The closed forms are those that :mod:`derive.losses` proves.  ``weights`` (T, B) say every step or the last, sum or mean.
+The closed forms are those that :mod:`derive.losses` proves.  A loss looks only at the steps that count: all of a
+sequence's own, or its last; what stands elsewhere, in targets, cotangents or outputs, does not matter, not even NaN.
 """
 
 from __future__ import annotations
@@ -13,156 +14,203 @@ import numpy as np
 
 from derive.cell import Cell
 from derive.losses import AT, LOSSES, REDUCTIONS
-from numeric.arguments import Array, Data, as_array
+from numeric.arguments import Array, Data, as_array, check_known, raw_array, unpadded
 
-__all__ = ["LossSpec", "check_loss", "evaluate_loss"]
+__all__ = ["Choice", "Loss", "check_loss", "choose_loss", "evaluate_loss"]
+
+
+# ------------------------------------------------------------------------------------------------ which loss, of what
 
 
 @dataclass(frozen=True)
-class LossSpec:
-    """Which loss of which output, where, and with what; ``targets`` or ``cotangents`` by the loss."""
+class Choice:
+    """Which loss, where, and with what.
+
+    ``roots`` maps the outputs and states that the loss reads to the letters of their sizes; ``given`` maps them to
+    targets or cotangents, as the user gave them.
+    """
 
     loss: str
     at: str
     reduction: str
-    on: str | None
-    targets: Any
-    cotangents: Any
+    roots: Mapping[str, str]
+    given: Mapping[str, Any]
 
-    def roots(self) -> tuple[str, ...]:
-        """Outputs and states that the loss reads."""
-        return tuple(self.cotangents) if self.loss == "linear" else (str(self.on),)
+    def name(self, root: str) -> str:
+        """What errors call the array that belongs to a root."""
+        return f"cotangents[{root!r}]" if self.loss == "linear" else "targets"
 
     def extent(self) -> tuple[int | None, int | None]:
         """T and B as the loss's arrays say them; None where they do not."""
-        arrays = list(self.cotangents.values()) if self.loss == "linear" else [self.targets]
-        shape = np.shape(arrays[0]) if arrays else ()
+        root = next(iter(self.roots))
+        shape = raw_array(self.name(root), self.given[root]).shape
         if self.at == "last":
-            return None, shape[0] if shape else None
+            return None, (shape[0] if shape else None)
         return (shape[0], shape[1]) if len(shape) > 1 else (None, None)
 
 
-def check_loss(
-    cell: Cell, *, loss: str, at: str, reduction: str, on: str | None, targets: Any, cotangents: Any
-) -> LossSpec:
-    """Check the choice of a loss; its arrays are checked against the outputs by :func:`evaluate_loss`."""
+def choose_loss(
+    cell: Cell,
+    *,
+    targets: Any,
+    loss: str = "softmax_cross_entropy",
+    at: str = "every",
+    on: str | None = None,
+    reduction: str = "sum",
+    cotangents: Any = None,
+) -> Choice:
+    """Check the choice of a loss; :func:`check_loss` checks its arrays."""
     for what, value, known in (("loss", loss, tuple(LOSSES)), ("at", at, AT), ("reduction", reduction, REDUCTIONS)):
         if value not in known:
             raise ValueError(f"{what} is {value!r}; expected {' or '.join(map(repr, known))}")
-    observable = (*cell.outputs, *cell.states)
+    axes = {name: cell.axes[name] for name in (*cell.outputs, *cell.states)}
     if loss == "linear":
-        if targets is not None:
-            raise ValueError("the linear loss takes cotangents, not targets")
-        if not isinstance(cotangents, Mapping) or not cotangents:
-            raise ValueError(f"the linear loss takes cotangents, a dict with any of {', '.join(observable)}")
-        for name in cotangents:
-            if name not in observable:
-                raise ValueError(f"unknown cotangent {name!r}; expected any of {', '.join(observable)}")
-        return LossSpec(loss, at, reduction, None, None, dict(cotangents))
-    if cotangents is not None:
-        raise ValueError(f"cotangents belong to the linear loss; {loss} takes targets")
-    if targets is None:
-        raise ValueError(f"{loss} takes targets; found None")
-    if on is None and len(cell.outputs) > 1:
-        raise ValueError(f"the cell has several outputs ({', '.join(cell.outputs)}); say which one with on=")
-    chosen = on or (cell.outputs or cell.states)[0]
-    if chosen not in observable:
-        raise ValueError(f"on is {on!r}; expected one of {', '.join(observable)}")
-    return LossSpec(loss, at, reduction, chosen, targets, None)
-
-
-def _weights(spec: LossSpec, data: Data, dtype: np.dtype[Any]) -> Array:
-    """(T, B): the factor of each step's loss."""
-    lengths = np.full(data.batch, data.steps) if data.lengths is None else data.lengths
-    steps = np.arange(data.steps)[:, None]
-    chosen = steps == lengths - 1 if spec.at == "last" else steps < lengths
-    count = int(chosen.sum()) if spec.reduction == "mean" else 1
-    return chosen / np.asarray(count, dtype)
-
-
-def evaluate_loss(spec: LossSpec, data: Data, outputs: Mapping[str, Array]) -> tuple[Any, dict[str, Array]]:
-    """The loss and its gradient by each root, (T, B, size), exactly zero at padding."""
-    dtype = next(iter(outputs.values())).dtype
-    weights = _weights(spec, data, dtype)
-    if spec.loss == "linear":
-        value, gradients = 0, {}
-        for name, given in spec.cotangents.items():
-            y = outputs[name]
-            c = _per_step(spec, data, f"cotangents[{name!r}]", given, y) * weights[:, :, None]
-            gradients[name] = c.astype(dtype, copy=False)
-            value = value + (c * y).sum(dtype=_wide(dtype))
-        return _scalar(value), gradients
-    y = outputs[str(spec.on)]
-    value, gradient = (_cross_entropy if spec.loss == "softmax_cross_entropy" else _squared_error)(
-        spec, data, y, weights
-    )
-    return _scalar(value), {str(spec.on): gradient}
-
-
-def _wide(dtype: np.dtype[Any]) -> Any:
-    return np.complex128 if dtype.kind == "c" else np.float64
-
-
-def _scalar(value: Any) -> Any:
-    return complex(value) if np.iscomplexobj(value) else float(value)
-
-
-def _per_step(spec: LossSpec, data: Data, name: str, given: Any, y: Array) -> Array:
-    """An array like y at every step, zero at padding; from (B, size) where only the last step counts."""
-    array = as_array(name, given, y.dtype)
-    expected = y.shape[1:] if spec.at == "last" else y.shape
-    letters = "(B, size)" if spec.at == "last" else "(T, B, size)"
-    if array.shape != expected:
-        raise ValueError(f"{name} has shape {array.shape}; expected {expected}, {letters} with at={spec.at!r}")
-    if spec.at == "last":
-        array = np.broadcast_to(array, y.shape)
-    elif data.mask is not None:
-        array = np.where(data.mask[:, :, None], array, np.zeros((), y.dtype))
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}, of shape {np.shape(given)}, holds a value that is not finite")
-    return array
-
-
-def _squared_error(spec: LossSpec, data: Data, y: Array, weights: Array) -> tuple[Any, Array]:
-    difference = y - _per_step(spec, data, "targets", spec.targets, y)
-    weighted = weights[:, :, None] * difference
-    value = (weighted * difference).sum(dtype=_wide(y.dtype)) / 2
-    return value, weighted
-
-
-def _cross_entropy(spec: LossSpec, data: Data, y: Array, weights: Array) -> tuple[Any, Array]:
-    """-sum target log p, with p = softmax(y) taken from the largest entry on, so that nothing overflows."""
-    top = np.take_along_axis(y, y.real.argmax(axis=-1)[..., None], axis=-1)
-    exponentials = np.exp(y - top)
-    total = exponentials.sum(axis=-1, keepdims=True)
-    log_p = (y - top) - np.log(total)
-    targets = np.asarray(spec.targets)
-    shape = y.shape[1:-1] if spec.at == "last" else y.shape[:-1]
-    if targets.dtype.kind in "iu" and targets.ndim <= len(shape):
-        if targets.shape != shape:
-            raise ValueError(
-                f"targets has shape {targets.shape}; expected class indices of shape {shape} with at={spec.at!r}"
-            )
-        index = _classes(spec, data, targets, y.shape)
-        value = -(weights * np.take_along_axis(log_p, index, axis=-1)[..., 0]).sum(dtype=_wide(y.dtype))
-        gradient = exponentials / total
-        # p - 1 of the true class is minus the sum of the others: no digits are lost where p is close to one
-        np.put_along_axis(exponentials, index, 0, axis=-1)
-        np.put_along_axis(gradient, index, -exponentials.sum(axis=-1, keepdims=True) / total, axis=-1)
+        given = _cotangents(axes, targets, on, cotangents)
     else:
-        target = _per_step(spec, data, "targets", spec.targets, y)
-        value = -(weights[:, :, None] * target * log_p).sum(dtype=_wide(y.dtype))
-        gradient = exponentials / total * target.sum(axis=-1, keepdims=True) - target
-    return value, gradient * weights[:, :, None]
+        if cotangents is not None:
+            raise ValueError(f"cotangents belong to the linear loss; {loss} takes targets")
+        if targets is None:
+            raise ValueError(f"{loss} takes targets; found None")
+        given = {_on(cell, on): targets}
+    return Choice(loss, at, reduction, {name: axes[name] for name in given}, given)
 
 
-def _classes(spec: LossSpec, data: Data, targets: Array, shape: tuple[int, ...]) -> Array:
-    """Class indices at every step (T, B, 1), padding taken as class 0."""
-    index = np.broadcast_to(targets, shape[:-1]).astype(np.int64)
-    if spec.at != "last" and data.mask is not None:
-        index = np.where(data.mask, index, 0)
-    if index.min() < 0 or index.max() >= shape[-1]:
-        raise ValueError(
-            f"targets, of shape {targets.shape}, runs from {index.min()} to {index.max()}; expected classes 0 to {shape[-1] - 1}"
-        )
-    return index[..., None]
+def _cotangents(axes: Mapping[str, str], targets: Any, on: str | None, cotangents: Any) -> dict[str, Any]:
+    if targets is not None:
+        raise ValueError("the linear loss takes cotangents, not targets")
+    if on is not None:
+        raise ValueError(f"the linear loss reads every name in cotangents; leave out on={on!r}")
+    if not isinstance(cotangents, Mapping) or not cotangents:
+        raise ValueError(f"the linear loss takes cotangents, a dict with any of {', '.join(axes)}")
+    check_known("cotangent", cotangents, axes)
+    return dict(cotangents)
+
+
+def _on(cell: Cell, on: str | None) -> str:
+    """The output or state that the loss reads."""
+    observed = (*cell.outputs, *cell.states)
+    if on is None:
+        if len(cell.outputs) > 1:
+            raise ValueError(f"the cell has several outputs ({', '.join(cell.outputs)}); say which one with on=")
+        return observed[0]
+    if on not in observed:
+        raise ValueError(f"on is {on!r}; expected one of {', '.join(observed)}")
+    return on
+
+
+# ---------------------------------------------------------------------------------------------------- its own arrays
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss with its arrays checked.
+
+    ``where`` picks the steps that count from a (T, B, size) array: all of it, or N rows.  ``given`` holds, by root, what
+    stands there in the targets or cotangents, ``count`` what the sum is divided by.
+    """
+
+    name: str
+    where: Any
+    given: Mapping[str, Array]
+    count: int
+
+
+def check_loss(choice: Choice, data: Data) -> Loss:
+    """Check the arrays of a loss; raises ValueError that names the array, its shape and the one expected."""
+    where: Any = ...
+    own: Any = ...  # the same steps in the loss's own arrays
+    count = data.steps * data.batch
+    if choice.at == "last":
+        last = np.full(data.batch, data.steps) if data.lengths is None else data.lengths
+        where, count = (last - 1, np.arange(data.batch)), data.batch
+    elif data.mask is not None:
+        where = own = np.nonzero(data.mask)
+        count = len(where[0])
+    given = {root: _given(choice, data, root)[own] for root in choice.roots}
+    if choice.loss == "softmax_cross_entropy":
+        for root, array in given.items():
+            _check_classes(array, np.shape(choice.given[root]), data.sizes[choice.roots[root]])
+    return Loss(choice.loss, where, given, count if choice.reduction == "mean" else 1)
+
+
+def _given(choice: Choice, data: Data, root: str) -> Array:
+    """Targets or cotangents like the root, or integer class indices."""
+    name, value, letter = choice.name(root), choice.given[root], choice.roots[root]
+    lead = (data.batch,) if choice.at == "last" else (data.steps, data.batch)
+    whole = (*lead, data.sizes[letter])
+    array, classes = raw_array(name, value), choice.loss == "softmax_cross_entropy"
+    if array.shape == whole:
+        return unpadded(name, as_array(name, value, data.dtype), None if choice.at == "last" else data.lengths)
+    if classes and array.shape == lead and array.dtype.kind in "iu":
+        return array
+    letters = f"({', '.join(('T', 'B')[-len(lead) :])}, {letter})"
+    expected = f"{letters} = {whole}" + (f", or class indices, integers, of shape {lead}" if classes else "")
+    found = f"shape {array.shape}" + (f" and dtype {array.dtype}" if classes else "")
+    raise ValueError(f"{name} has {found}; expected {expected}, with at={choice.at!r}")
+
+
+def _check_classes(index: Array, shape: tuple[int, ...], classes: int) -> None:
+    if index.dtype.kind in "iu" and not 0 <= index.min() <= index.max() < classes:
+        runs = f"runs from {index.min()} to {index.max()}"
+        raise ValueError(f"targets, of shape {shape}, {runs}; expected classes 0 to {classes - 1}")
+
+
+# -------------------------------------------------------------------------------------------------------- evaluation
+
+
+def evaluate_loss(loss: Loss, outputs: Mapping[str, Array]) -> tuple[Any, dict[str, Array]]:
+    """The loss and its gradient by each root, (T, B, size), exactly zero at the steps that do not count."""
+    value, gradients = 0, {}
+    for root, given in loss.given.items():
+        y = outputs[root]
+        total, slope = _FORMULAS[loss.name](y[loss.where], given)
+        gradients[root] = np.zeros_like(y)
+        gradients[root][loss.where] = slope / loss.count
+        value = value + total
+    return (complex if np.iscomplexobj(value) else float)(value / loss.count), gradients
+
+
+def _sum(terms: Array) -> Any:
+    """The sum in double precision."""
+    return terms.sum(dtype=np.complex128 if np.iscomplexobj(terms) else np.float64)
+
+
+def _linear(y: Array, cotangent: Array) -> tuple[Any, Array]:
+    return _sum(cotangent * y), cotangent
+
+
+def _squared_error(y: Array, target: Array) -> tuple[Any, Array]:
+    difference = y - target
+    return _sum(difference * difference) / 2, difference
+
+
+def _cross_entropy(y: Array, target: Array) -> tuple[Any, Array]:
+    """-sum target log p, with p = softmax(y) taken from the largest entry on, so that nothing overflows.
+
+    No digit is lost where p is close to one: -log p = log(1 + rest) - (y - top), p - 1 = minus the sum of the others.
+    """
+    largest = y.real.argmax(axis=-1)[..., None]
+    shifted = y - np.take_along_axis(y, largest, axis=-1)
+    p = np.exp(shifted)
+    rest = _without(p, largest).sum(axis=-1, keepdims=True)
+    cost = np.log1p(rest) - shifted
+    p /= 1 + rest
+    if target.ndim < y.ndim:
+        index = target[..., None].astype(np.intp)
+        others = _without(p, index)
+        np.put_along_axis(others, index, -others.sum(axis=-1, keepdims=True), axis=-1)
+        return _sum(np.take_along_axis(cost, index, axis=-1)), others
+    slope = p * target.sum(axis=-1, keepdims=True) - target
+    top = _without(target, largest).sum(axis=-1, keepdims=True) - np.take_along_axis(target, largest, axis=-1) * rest
+    np.put_along_axis(slope, largest, top / (1 + rest), axis=-1)
+    return _sum(target * cost), slope
+
+
+def _without(x: Array, index: Array) -> Array:
+    """A copy with one entry of each row zero."""
+    out = x.copy()
+    np.put_along_axis(out, index, 0, axis=-1)
+    return out
+
+
+_FORMULAS = {"softmax_cross_entropy": _cross_entropy, "squared_error": _squared_error, "linear": _linear}

@@ -6,14 +6,13 @@ Forward, a node is computed
     in       the loop: it depends on the previous state and a state depends on it
     after    the loop, for all steps at once: no state depends on it (a readout)
 
-and the backward pass visits the stages the other way round.  Within a stage all products with one operand are one product,
-and all entrywise work that is ready is one kernel.  Nothing here knows a particular cell.
+and the backward pass visits the stages the other way round.  Within a stage all products with one operand are one
+product, and all entrywise work that is ready is one kernel.  Nothing here knows a particular cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cached_property
 
 from sympy import Add, Expr, Symbol
@@ -21,136 +20,21 @@ from sympy import Add, Expr, Symbol
 from derive.adjoint import Adjoint, Backward, Flow, Outer, Through
 from derive.notation import at, time_of
 from derive.program import Pointwise, Product, Program
+from numeric.operations import (
+    Gather,
+    Job,
+    Operation,
+    carried_of,
+    d_of,
+    local_of,
+    reads_of,
+    schedule,
+    symbols_of,
+)
 
-__all__ = [
-    "BackwardPlan",
-    "ForwardPlan",
-    "Gather",
-    "Kernel",
-    "Multiply",
-    "Operation",
-    "carried_of",
-    "d_of",
-    "local_of",
-    "reads_of",
-]
+__all__ = ["BackwardPlan", "ForwardPlan", "Plans", "stages"]
 
 STAGES = ("before", "loop", "after")
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """Entrywise work: assignments in order, from ``inputs``, and which of their results are wanted, with their sizes."""
-
-    inputs: tuple[Symbol, ...]
-    steps: tuple[tuple[Symbol, Expr], ...]
-    outputs: tuple[Symbol, ...]
-    axes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Multiply:
-    """All products with one operand: (result, matrix, transposed), computed as one."""
-
-    operand: Symbol
-    parts: tuple[tuple[Symbol, str, bool], ...]
-
-
-@dataclass(frozen=True)
-class Gather:
-    """``result`` = sum of M d over (d, matrix, transposed), computed as one product."""
-
-    result: Symbol
-    parts: tuple[tuple[Symbol, str, bool], ...]
-
-
-Operation = Kernel | Multiply | Gather
-
-
-def reads_of(operation: Operation) -> tuple[Symbol, ...]:
-    """What an operation reads, parameters included."""
-    if isinstance(operation, Kernel):
-        return operation.inputs
-    return (operation.operand,) if isinstance(operation, Multiply) else tuple(d for d, _, _ in operation.parts)
-
-
-def d_of(symbol: Symbol) -> Symbol:
-    """The symbol of the loss's derivative by a symbol."""
-    return Symbol(f"d {symbol.name}", real=True)
-
-
-def local_of(symbol: Symbol) -> Symbol:
-    """What an output or a state receives from the loss at its own step."""
-    return Symbol(f"local {symbol.name}", real=True)
-
-
-def carried_of(symbol: Symbol) -> Symbol:
-    """What a state receives from the next step."""
-    return Symbol(f"carried {symbol.name}", real=True)
-
-
-@dataclass
-class _Job:
-    """Something to be scheduled: an assignment, or a product."""
-
-    result: Symbol
-    axis: str
-    needs: tuple[Symbol, ...]
-    expression: Expr | None = None
-    gather: Gather | None = None
-    product: Product | None = None
-
-
-def _schedule(jobs: Sequence[_Job], wanted: Callable[[Symbol], bool]) -> tuple[Operation, ...]:
-    """Alternate kernels and products: each kernel takes all entrywise work that is ready, each product its whole group."""
-    done: set[Symbol] = set()
-    pending = list(jobs)
-    made = {job.result for job in jobs}
-    operations: list[Operation] = []
-    while pending:
-        steps: list[_Job] = []
-        progress = True
-        while progress:
-            ready = [
-                j for j in pending if j.expression is not None and all(n in done or n not in made for n in j.needs)
-            ]
-            progress = bool(ready)
-            for job in ready:
-                pending.remove(job)
-                done.add(job.result)
-            steps += ready
-        if steps:
-            operations.append(_kernel(steps, pending, wanted))
-        groups: dict[Symbol, list[_Job]] = {}
-        for job in pending:
-            if job.expression is None and all(n in done or n not in made for n in job.needs):
-                groups.setdefault(job.product.operand if job.product else job.result, []).append(job)
-        for operand, group in groups.items():
-            operations.append(_product(operand, group))
-            for job in group:
-                pending.remove(job)
-                done.add(job.result)
-    return tuple(operations)
-
-
-def _product(operand: Symbol, group: list[_Job]) -> Operation:
-    if group[0].gather is not None:
-        return group[0].gather
-    products = [job.product for job in group if job.product is not None]
-    return Multiply(operand, tuple((p.symbol, p.matrix, p.transposed) for p in products))
-
-
-def _kernel(steps: list[_Job], later: list[_Job], wanted: Callable[[Symbol], bool]) -> Kernel:
-    own = {job.result for job in steps}
-    inputs = dict.fromkeys(n for job in steps for n in job.needs if n not in own)
-    read_later = {n for job in later for n in job.needs}
-    outputs = [job for job in steps if wanted(job.result) or job.result in read_later]
-    assignments = tuple((job.result, job.expression) for job in steps if job.expression is not None)
-    return Kernel(tuple(inputs), assignments, tuple(j.result for j in outputs), tuple(j.axis for j in outputs))
-
-
-def _symbols(e: Expr) -> tuple[Symbol, ...]:
-    return tuple(sorted(e.free_symbols, key=str))
 
 
 class ForwardPlan:
@@ -165,10 +49,10 @@ class ForwardPlan:
         jobs = []
         for node in (n for n in self.program.nodes if self.stage[n.symbol] == stage):
             if isinstance(node, Pointwise):
-                jobs.append(_Job(node.symbol, node.axis, _symbols(node.expression), expression=node.expression))
+                jobs.append(Job(node.symbol, node.axis, symbols_of(node.expression), expression=node.expression))
             else:
-                jobs.append(_Job(node.symbol, node.axis, (node.operand,), product=node))
-        return _schedule(jobs, self.wanted)
+                jobs.append(Job(node.symbol, node.axis, (node.operand,), product=node))
+        return schedule(jobs, self.wanted)
 
     def wanted(self, symbol: Symbol) -> bool:
         """Whether a value leaves its stage."""
@@ -242,27 +126,33 @@ class BackwardPlan:
 
     def where(self, target: Symbol, source: Symbol) -> str:
         """The stage in which a flow is computed: for all steps at once wherever that is possible."""
-        return (
-            "after" if self.stage_of(source) == "after" and self.stage_of(target) != "before" else self.stage_of(target)
-        )
+        own = self.stage_of(target)
+        return "after" if own == "loop" and self.stage_of(source) == "after" else own
 
     @cached_property
     def alias(self) -> dict[Symbol, Symbol]:
         """Symbols whose d is that of another symbol, because one flow with factor one is all they receive."""
         out: dict[Symbol, Symbol] = {}
+        axes, roots = self.program.axes, {at(n) for n in (*self.active, *self.cell.states)}
         for target, flows in self.flows.items():
-            roots = {at(n) for n in (*self.active, *self.cell.states)}
-            only = flows[0] if len(flows) == 1 else None
-            plain = isinstance(only, Through) and only.factor == 1 and target in self.stage
-            if plain and target not in roots and self.program.axes[target] == self.program.axes[only.source]:
-                out[target] = out.get(only.source, only.source)
+            if len(flows) == 1 and target in self.stage and target not in roots:
+                (only,) = flows
+                if isinstance(only, Through) and only.factor == 1 and axes[target] == axes[only.source]:
+                    out[target] = out.get(only.source, only.source)
         return out
+
+    def is_summed(self, target: Symbol) -> bool:
+        """Whether a target is a parameter whose gradient is read off entry by entry.
+
+        A vector that a matrix is applied to is not: it has a d at each step, as if it were the same input each time.
+        """
+        return time_of(target)[1] is None and not any(isinstance(f, Adjoint) for f in self.flows[target])
 
     def d(self, symbol: Symbol) -> Symbol:
         """The symbol of d, aliases resolved."""
         return d_of(self.alias.get(symbol, symbol))
 
-    def _contribution(self, jobs: list[_Job], target: Symbol, flows: Iterable[Flow], label: str) -> list[Expr]:
+    def _contribution(self, jobs: list[Job], target: Symbol, flows: Iterable[Flow], label: str) -> list[Expr]:
         """Terms of d(target) from some flows; products become jobs of their own."""
         terms: list[Expr] = []
         gathered: dict[Expr, list[tuple[Symbol, str, bool]]] = {}
@@ -274,7 +164,7 @@ class BackwardPlan:
         for i, (scale, parts) in enumerate(gathered.items()):
             result = Symbol(f"gather{i or ''} {label} {target.name}", real=True)
             needs = tuple(d for d, _, _ in parts)
-            jobs.append(_Job(result, self.program.axes[target], needs, gather=Gather(result, tuple(parts))))
+            jobs.append(Job(result, self.program.axes[target], needs, gather=Gather(result, tuple(parts))))
             terms.append(scale * result)
         return terms
 
@@ -282,11 +172,11 @@ class BackwardPlan:
         """What a node of the loop receives from the readout's stage, for all steps at once."""
         return Symbol(f"after {target.name}", real=True)
 
-    def _jobs(self, stage: str, want_inputs: bool) -> list[_Job]:
-        jobs: list[_Job] = []
+    def _jobs(self, stage: str, want_inputs: bool) -> list[Job]:
+        jobs: list[Job] = []
         skipped = set() if want_inputs else {at(name) for name in self.cell.inputs}
         for target, flows in self.flows.items():
-            if time_of(target)[1] is None or target in self.alias or target in skipped:
+            if self.is_summed(target) or target in self.alias or target in skipped:
                 continue
             here = [f for f in flows if self.where(target, f.source) == stage]
             complete = self.stage_of(target) == stage
@@ -294,17 +184,16 @@ class BackwardPlan:
                 continue
             terms = self._contribution(jobs, target, here, stage)
             if complete:
-                terms += self._arriving(
-                    target, any(self.where(target, f.source) == "after" for f in flows) and stage == "loop"
-                )
+                terms += self._arriving(target, len(here) < len(flows))
             result = d_of(target) if complete else self.partial(target)
             e = Add(*terms)
-            jobs.append(_Job(result, self.program.axes[target], _symbols(e), expression=e))
+            jobs.append(Job(result, self.program.axes[target], symbols_of(e), expression=e))
         return jobs
 
-    def _arriving(self, target: Symbol, from_after: bool) -> list[Expr]:
+    def _arriving(self, target: Symbol, has_partial: bool) -> list[Expr]:
+        """What a target receives from elsewhere: an earlier stage, the loss, the next step."""
         name, shift = time_of(target)
-        terms = [self.partial(target)] if from_after else []
+        terms = [self.partial(target)] if has_partial else []
         if shift == 0 and name in self.active:
             terms.append(local_of(target))
         if shift == 0 and name in self.cell.states:
@@ -313,15 +202,17 @@ class BackwardPlan:
 
     def operations(self, stage: str, *, want_inputs: bool = True) -> tuple[Operation, ...]:
         """The operations of a stage, in order; the inputs' gradient may be left out."""
-        return _schedule(self._jobs(stage, want_inputs), self.wanted)
+        return schedule(self._jobs(stage, want_inputs), self.wanted)
 
     @cached_property
     def used(self) -> set[Symbol]:
         """d symbols that parameters' gradients and the stage after the loop read."""
         out = {self.d(pair.source) for _, pair in self.outers()}
         for target, flows in self.flows.items():
-            if time_of(target)[1] is None or self.stage_of(target) == "before":
+            if self.stage_of(target) == "before":
                 out |= {self.d(f.source) for f in flows}
+            if time_of(target)[1] is None:
+                out.add(d_of(target))
         return out | {d_of(at(name)) for name in (*self.cell.states, *self.cell.inputs)}
 
     def wanted(self, symbol: Symbol) -> bool:
@@ -341,13 +232,20 @@ class BackwardPlan:
         """Terms of the matrices' gradients that are not zero."""
         return [(m, pair) for m, pairs in self.backward.matrices.items() for pair in pairs if pair.source in self.flows]
 
-    def vectors(self) -> dict[Symbol, tuple[Expr, tuple[Symbol, ...]]]:
-        """For each vector or scalar parameter, what is summed over steps and sequences, and what that reads."""
+    def vectors(self) -> dict[Symbol, tuple[tuple[Expr, tuple[Symbol, ...]], ...]]:
+        """For each vector or scalar parameter, what is summed over steps, sequences and, for a scalar, entries.
+
+        One expression, with what it reads, for each size that the terms have: a scalar may meet vectors of several.
+        """
         out = {}
         for target, flows in self.flows.items():
-            if time_of(target)[1] is None:
-                e = Add(*(f.factor * self.d(f.source) for f in flows if isinstance(f, Through)))
-                out[target] = (e, _symbols(e))
+            if time_of(target)[1] is not None:
+                continue
+            terms: dict[str, list[Expr]] = {}
+            for f in (f for f in flows if isinstance(f, Through)):
+                terms.setdefault(self.program.axes[f.source], []).append(f.factor * self.d(f.source))
+            sums = [Add(*group) for group in terms.values()] if self.is_summed(target) else [d_of(target)]
+            out[target] = tuple((e, symbols_of(e)) for e in sums)
         return out
 
     def stored(self) -> frozenset[Symbol]:
@@ -359,3 +257,34 @@ class BackwardPlan:
                 read |= e.free_symbols
         read |= {pair.operand for _, pair in self.outers()}
         return frozenset(s for s in read if time_of(s)[1] is not None and s in self.program.node)
+
+
+class Plans:
+    """What to compute for one set of outputs and states that a loss reads (None: forward only).
+
+    ``kept`` are the values of all steps that are read after their stage, ``into_loop`` those that the loop reads,
+    ``delayed`` the states that are known before it, and ``steady`` the parameters that a matrix is applied to, which are
+    taken as the same input at each step.
+    """
+
+    def __init__(self, backward: Backward, active: frozenset[str] | None) -> None:
+        self.program = backward.program
+        self.cell = self.program.cell
+        self.backward = None if active is None else BackwardPlan(backward, active)
+        stored = self.backward.stored() if self.backward else frozenset()
+        forward = ForwardPlan(self.program, stored | {at(name) for name in self.cell.outputs})
+        self.operations = {stage: forward.operations(stage) for stage in STAGES}
+        states = {at(name) for name in self.cell.states}
+        self.kept = {stage: tuple(s for s in forward.crossing(stage) if s not in states) for stage in STAGES}
+        early = {s for s, stage in forward.stage.items() if stage == "before"}
+        read = {s for operation in self.operations["loop"] for s in reads_of(operation)}
+        self.into_loop = tuple(sorted(read & (early | {at(name) for name in self.cell.inputs}), key=str))
+        self.delayed = tuple(name for name in self.cell.states if at(name) in early)
+        operands = {n.operand for n in self.program.nodes if isinstance(n, Product)}
+        self.steady = tuple(sorted((s for s in operands if time_of(s)[1] is None), key=str))
+
+    @cached_property
+    def reverse(self) -> dict[tuple[str, bool], tuple[Operation, ...]]:
+        """Operations of the backward pass by stage, with and without the inputs' gradient."""
+        assert self.backward is not None
+        return {(s, w): self.backward.operations(s, want_inputs=w) for s in STAGES for w in (False, True)}

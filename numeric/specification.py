@@ -6,7 +6,8 @@ Slow and plain on purpose.  The engine must give the same numbers; forward-mode 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Unpack
 
 import numpy as np
 from sympy import Expr, Symbol
@@ -15,22 +16,30 @@ from derive.adjoint import Adjoint, Backward, differentiate_step, partial
 from derive.cell import Cell
 from derive.notation import at, parameter, time_of
 from derive.program import Pointwise, cut
-from numeric.arguments import Array, Data, check_data
+from numeric.arguments import Array, Data, as_dtype, check_data
 from numeric.compile import compile_steps
 from numeric.engine import Result
-from numeric.losses import check_loss, evaluate_loss
+from numeric.losses import evaluate_loss
+from numeric.problem import Options, check_problem
 
-__all__ = ["Specification"]
+__all__ = ["Specification", "Summed"]
 
 Values = dict[Symbol, Any]
 _RESULT = Symbol("result", real=True)
+
+
+@dataclass(frozen=True)
+class Summed(Result):
+    """A result with ``magnitude``: by parameter, the sum of the absolute values of the terms of each entry's gradient."""
+
+    magnitude: dict[str, Array]
 
 
 class Specification:
     """A cell's program run without any rearrangement; the arguments are those of :class:`numeric.Engine`."""
 
     def __init__(self, cell: Cell, dtype: str = "float64", *, backward: Backward | None = None) -> None:
-        self.cell, self.dtype = cell, np.dtype(dtype)
+        self.cell, self.dtype = cell, as_dtype(dtype)
         self.backward_program = backward or differentiate_step(cut(cell))
         self.program = self.backward_program.program
 
@@ -43,6 +52,7 @@ class Specification:
         return np.broadcast_to(np.asarray(out, self.dtype), (data.sizes[axis],) if axis else ())
 
     def constants(self, data: Data) -> Values:
+        """Vector and scalar parameters."""
         return {parameter(n): p for n, p in data.params.items() if p.ndim < 2}
 
     def sequence(self, data: Data, b: int) -> list[Values]:
@@ -86,49 +96,29 @@ class Specification:
     # ------------------------------------------------------------------------------------------------------- backward
 
     def backward(
-        self,
-        params: Mapping[str, Any],
-        inputs: Any = None,
-        targets: Any = None,
-        *,
-        loss: str = "softmax_cross_entropy",
-        at: str = "every",
-        on: str | None = None,
-        reduction: str = "sum",
-        initial: Any = None,
-        lengths: Any = None,
-        cotangents: Any = None,
-        steps: int | None = None,
-        batch: int | None = None,
-    ) -> Result:
-        """The loss and every gradient; ``magnitude`` is then the sum of the absolute values of each gradient's terms."""
-        spec = check_loss(
-            self.cell, loss=loss, at=at, reduction=reduction, on=on, targets=targets, cotangents=cotangents
-        )
-        said = spec.extent()
-        size = (steps, batch) if self.cell.inputs else (steps or said[0], batch or said[1])
-        data = check_data(self.cell, self.dtype, params, inputs, initial, lengths, steps=size[0], batch=size[1])
+        self, params: Mapping[str, Any], inputs: Any = None, targets: Any = None, **options: Unpack[Options]
+    ) -> Summed:
+        """The loss, every gradient, and the magnitude of the parameters' gradients."""
+        problem = check_problem(self.cell, self.dtype, params, inputs, targets, options)
+        data = problem.data
         with np.errstate(all="ignore"):
             tapes = [self.sequence(data, b) for b in range(data.batch)]
             outputs = self.observed(data, tapes)
-            value, local = evaluate_loss(spec, data, outputs)
-            result = Result(value, *self.zeros(data), outputs)
-            self.magnitude = {name: np.zeros(p.shape) for name, p in data.params.items()}
+            value, local = evaluate_loss(problem.loss, outputs)
+            result = Summed(
+                value,
+                params={n: np.zeros_like(p) for n, p in data.params.items()},
+                inputs={n: np.zeros_like(x) for n, x in data.inputs.items()},
+                initial={n: np.zeros_like(s) for n, s in data.initial.items()},
+                states={n: np.zeros_like(outputs[n]) for n in self.cell.states},
+                outputs=outputs,
+                magnitude={n: np.zeros(p.shape) for n, p in data.params.items()},
+            )
             for b, tape in enumerate(tapes):
                 self.sweep(data, b, tape, local, result)
         return result
 
-    def zeros(self, data: Data) -> tuple[dict[str, Array], ...]:
-        shape = (data.steps, data.batch)
-        states = {n: np.zeros((*shape, data.sizes[self.cell.axes[n]]), self.dtype) for n in self.cell.states}
-        return (
-            {n: np.zeros_like(p) for n, p in data.params.items()},
-            {n: np.zeros_like(x) for n, x in data.inputs.items()},
-            {n: np.zeros_like(x) for n, x in data.initial.items()},
-            states,
-        )
-
-    def sweep(self, data: Data, b: int, tape: list[Values], local: Mapping[str, Array], result: Result) -> None:
+    def sweep(self, data: Data, b: int, tape: list[Values], local: Mapping[str, Array], result: Summed) -> None:
         """The recursion over one sequence, every term added as it comes."""
         carried = {name: np.zeros_like(data.initial[name][b]) for name in self.cell.states}
         for t in reversed(range(len(tape))):
@@ -144,7 +134,8 @@ class Specification:
 
     def step(self, data: Data, values: Values, local: Mapping[str, Array], carried: Mapping[str, Array]) -> Values:
         """d of every symbol at one step."""
-        axes, d = self.program.axes, {}
+        axes = self.program.axes
+        d: Values = {}
         for target, flows in self.backward_program.flows.items():
             name, shift = time_of(target)
             axis = axes.get(target)
@@ -154,7 +145,8 @@ class Specification:
             for flow in flows:
                 if isinstance(flow, Adjoint):
                     w = data.params[flow.matrix]
-                    term = (w.T if flow.transposed else w) @ d[flow.source] * self.value(flow.scale, values, None, data)
+                    scale = self.value(flow.scale, values, axis, data)
+                    term = (w.T if flow.transposed else w) @ d[flow.source] * scale
                 else:
                     whole = axes[flow.source]
                     term = self.value(flow.factor, values, whole, data) * d[flow.source]
@@ -162,7 +154,7 @@ class Specification:
             d[target] = total
         return d
 
-    def accumulate(self, data: Data, values: Values, d: Values, result: Result) -> None:
+    def accumulate(self, data: Data, values: Values, d: Values, result: Summed) -> None:
         """Add one step's terms to the parameters' gradients."""
         for name, p in data.params.items():
             terms = [d[parameter(name)]] if p.ndim < 2 else []
@@ -171,7 +163,7 @@ class Specification:
                 terms.append(term.T if pair.transposed else term)
             for term in terms:
                 result.params[name][...] += term
-                self.magnitude[name] += np.abs(term)
+                result.magnitude[name] += np.abs(term)
 
     # ---------------------------------------------------------------------------------------------------- forward mode
 
@@ -186,8 +178,8 @@ class Specification:
     ) -> dict[str, Array]:
         """Directional derivatives of outputs and states, carried forward in time with the states.
 
-        ``directions`` maps parameters, inputs and initial states (the state's name plus ``0``) to arrays of their shapes;
-        left-out names have direction zero.
+        ``directions`` maps parameters, inputs and initial states (the state's name plus ``0``) to arrays of their
+        shapes; left-out names have direction zero.
         """
         data = check_data(self.cell, self.dtype, params, inputs, initial, lengths, **size)
         out = {

@@ -1,0 +1,31 @@
+"""What people read: a report of a cell's derivation, its proof and its numbers, and the command ``bptt``.
+
+``build_report`` makes a :class:`Document`, which has no format; ``to_html`` and ``to_markdown`` write it down.  The
+names are imported when they are first used, so that the command starts at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reports.build import build_report
+    from reports.document import Document
+    from reports.html import to_html
+    from reports.markdown import to_markdown
+
+__all__ = ["Document", "build_report", "to_html", "to_markdown"]
+
+_HOME = {
+    "Document": "reports.document",
+    "build_report": "reports.build",
+    "to_html": "reports.html",
+    "to_markdown": "reports.markdown",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'reports' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

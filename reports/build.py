@@ -45,7 +45,7 @@ def assemble(derivation: Derivation, proof: Proof, measured: Measured, seed: int
             cell_section(cell, measured.sizes if measured.check is not None else {}),
             derivation_section(derivation, shown, measured.sizes),
             proof_section(proof),
-            numbers_section(measured, seed),
+            numbers_section(cell, measured, seed),
             figure_section(measured, seed),
             basis_section(proof, seed),
         ),

@@ -111,7 +111,10 @@ class Formula:
 
 @dataclass(frozen=True)
 class Step:
-    """One numbered step of a derivation: a sentence, its equation, what it rests on, and what was shown about it."""
+    """One numbered step of a derivation: a sentence, its equation, what it rests on, and what was shown about it.
+
+    ``sentence`` is empty where the step before says the same about another quantity.
+    """
 
     number: int
     sentence: Parts

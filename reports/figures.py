@@ -37,7 +37,7 @@ _STYLE = {
     "svg.hashsalt": "bptt",
     "svg.fonttype": "path",
     "font.family": "STIXGeneral",
-    "font.size": 11.5,
+    "font.size": 12.5,
     "mathtext.fontset": "stix",
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
@@ -51,7 +51,7 @@ _STYLE = {
     "grid.color": _GRID,
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
+    "lines.markersize": 4.8,
 }
 
 
@@ -63,11 +63,11 @@ def norm_figure(curves: Sequence[Curve]) -> str:
 
         defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
         with matplotlib.rc_context({**defaults, **_STYLE}):
-            figure = Figure(figsize=(7.0, 4.1), layout="none")
-            axes = figure.add_axes((0.105, 0.135, 0.655, 0.83))
+            figure = Figure(figsize=(6.2, 4.1))
+            axes = figure.add_axes((0.13, 0.14, 0.66, 0.83))
             _draw(axes, curves)
             buffer = io.BytesIO()
-            figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+            figure.savefig(buffer, format="svg", transparent=True)
     return _clean(buffer.getvalue().decode("utf-8"))
 
 
@@ -130,12 +130,12 @@ def _label_ends(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
     """A label at the end of each line, moved apart where they would overlap."""
     low, high = np.log10(axes.get_ylim())
     placed = sorted(((np.log10(y) - low) / (high - low), y, label, colour) for y, label, colour in ends)
-    heights = _spread([p[0] for p in placed], gap=0.064)
+    heights = _spread([p[0] for p in placed], gap=0.072)
     for (at, _, label, colour), height in zip(placed, heights, strict=True):
         axes.annotate(
             label,
             xy=(1.0, at),
-            xytext=(1.06, height),
+            xytext=(1.055, height),
             xycoords="axes fraction",
             textcoords="axes fraction",
             va="center",

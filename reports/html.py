@@ -1,7 +1,8 @@
-"""A document as one HTML file that needs nothing else: no script, no network, the mathematics as MathML with its font."""
+"""A document as one HTML file that needs nothing else: no script, no network, mathematics as MathML with its font."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from reports.mathml import characters, displayed, inline
 __all__ = ["to_html"]
 
 _FONT = "@@font@@"
+# A formula in a line with the bracket before it or the punctuation after it: a browser would break between them.
+_LINE_MATH = re.compile(r"\(<math>(?:(?!</math>).)*</math>[,.;:)]*|<math>(?:(?!</math>).)*</math>[,.;:)]+", re.DOTALL)
 
 
 def to_html(document: Document) -> str:
@@ -23,6 +26,7 @@ def to_html(document: Document) -> str:
     Raises jinja2.UndefinedError where a template asks for what a document does not have.
     """
     page = _environment().get_template("report.html.j2").render(document=document, numbers=dict(_numbers(document)))
+    page = _LINE_MATH.sub(r'<span class="together">\g<0></span>', page)
     return page.replace(_FONT, embedded_font(characters(page)), 1)
 
 

@@ -1,7 +1,7 @@
 """Where a formula may be broken: clauses beside or under each other, each a left side and the terms of its right side.
 
-A browser does not break MathML.  A formula is therefore cut at its outermost level, after a separator such as ``\\qquad``
-and before a plus or minus, and the pieces flow like words.
+A browser does not break MathML.  A formula is therefore cut at its outermost level, after a separator such as
+``\\qquad`` and before a plus or minus, and the pieces flow like words.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def width(latex: str) -> int:
     """About how many letters wide a formula is; a fraction counts as its wider half would at most.
 
     >>> width(r"W_{hh}^{\\top} \\, h_{t-1}")
-    6
+    5
     """
     latex = re.sub(r"\\(?:left|right|mathrm|operatorname|,|quad|qquad|tfrac|frac|d)(?![A-Za-z])", "", latex)
     latex = re.sub(r"[_^]\{[^{}]*\}", "i", latex)
@@ -87,7 +87,7 @@ def width(latex: str) -> int:
 
 
 def aligned(latex: str, limit: int = 50) -> str:
-    """The formula as it is where it is short, else broken over aligned lines no longer than ``limit`` where possible."""
+    """A short formula as it is, a longer one broken over aligned lines of at most ``limit`` where possible."""
     found = clauses(latex)
     if width(latex) <= limit or (len(found) == 1 and len(found[0].terms) == 1):
         return latex

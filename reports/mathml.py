@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import math_core
 
+from reports.brackets import tightened
 from reports.linebreak import Clause, clauses, width
 
 __all__ = ["characters", "displayed", "inline"]
@@ -24,7 +25,7 @@ def inline(latex: str, display: bool = False) -> str:
     '<math><semantics><mi>x</mi><annotation encoding="application/x-tex">x</annotation></semantics></math>'
     """
     try:
-        text = _CONVERTER.convert_with_local_state(latex, displaystyle=display)
+        text = _CONVERTER.convert_with_local_state(tightened(latex), displaystyle=display)
     except math_core.LatexError:
         return f'<code class="latex">{html.escape(latex)}</code>'
     return text.replace('<math display="block">', '<math displaystyle="true">', 1)
@@ -40,7 +41,7 @@ def displayed(latex: str) -> str:
 
 
 def _clause(clause: Clause) -> str:
-    lead = f'<span class="lead">{inline(clause.lead)}</span>' if clause.lead else ""
+    lead = f'<span class="arrow">{inline(clause.lead)}</span>' if clause.lead else ""
     left = f'<span class="left">{inline(clause.left, True)}</span>' if clause.left else ""
     right = "<wbr>".join(inline(term, True) for term in clause.terms)
     return f'<span class="clause">{lead}{left}<span class="right">{right}</span></span>'
@@ -66,4 +67,6 @@ def _italic(letter: str) -> str:
     for first, last, italic in (("A", "Z", 0x1D434), ("a", "z", 0x1D44E), ("Α", "Ω", 0x1D6E2), ("α", "ω", 0x1D6FC)):
         if first <= letter <= last:
             return chr(italic + ord(letter) - ord(first))
-    return {"∂": "\U0001d715", "ϵ": "\U0001d716", "ϑ": "\U0001d717", "ϕ": "\U0001d719", "ϱ": "\U0001d71a"}.get(letter, "")
+    return {"∂": "\U0001d715", "ϵ": "\U0001d716", "ϑ": "\U0001d717", "ϕ": "\U0001d719", "ϱ": "\U0001d71a"}.get(
+        letter, ""
+    )

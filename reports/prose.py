@@ -41,15 +41,18 @@ _PHRASES = {
 }
 _PHRASE = "|".join(re.escape(p) for p in sorted(_PHRASES, key=len, reverse=True))
 _NAME = r"[A-Za-z_][A-Za-z_0-9]*"
-_EQUAL = rf"(?:[B-HJ-Z](?:_{_NAME})?(?:, | = ))+\d+|size = \d+"
+_SIZES = rf"(?:[B-HJ-Z](?:_{_NAME})?(?:, | = ))+\d+"
+_EQUAL = rf"{_SIZES}(?:, {_SIZES})*"
 _TOKEN = re.compile(
-    rf"(?<!\w)(?:(?P<phrase>{_PHRASE})|(?P<equal>{_EQUAL})|(?P<name>{_NAME})\[(?P<time>[A-Za-z0-9+-]+)\]"
-    rf"|(?P<time_only>t[+-]1|[tT])|(?P<count>k(?= (?:steps|or more)))|(?P<word>{_NAME}))(?!\w)"
+    rf"(?<![\w'.])(?:(?P<phrase>{_PHRASE})|(?P<equal>{_EQUAL})|(?P<name>{_NAME})\[(?P<time>[A-Za-z0-9+-]+)\]"
+    rf"|(?P<letter>t[+-]1|[b-zB-HJ-Z])|(?P<word>{_NAME}))(?![\w']|\.\w)"
 )
 
 
 def prose(text: str, names: Collection[str] = ()) -> Parts:
     """A sentence as inlines; ``names`` are those that are mathematics although they have no index.
+
+    A single letter is mathematics too, if it is not a word (a, A, I).
 
     >>> prose("h[t] acts on W_hh at t", ["W_hh"])
     (Math(latex='h_{t}'), ' acts on ', Math(latex='W_{hh}'), ' at ', Math(latex='t'))
@@ -74,7 +77,7 @@ def _latex(match: re.Match[str], names: Collection[str]) -> str:
     if match["phrase"]:
         return _PHRASES[match["phrase"]]
     if match["equal"]:
-        return re.sub(_NAME, lambda m: name_latex(m[0]), match["equal"])
+        return re.sub(_NAME, lambda m: name_latex(m[0]), match["equal"]).replace(", ", r",\, ")
     if match["name"]:
         return name_latex(match["name"], match["time"])
     if match["word"]:

@@ -38,7 +38,7 @@ def cell_section(cell: Cell, sizes: Mapping[str, int]) -> Section:
         Paragraph((Math(r"\odot"), " and functions act entry by entry; every other product is a matrix product."))
     )
     blocks += [_roles(cell), _sizes(cell, sizes)]
-    blocks += [Paragraph(("Note: ", *prose(note), "."), "note") for note in cell.notes]
+    blocks += [Paragraph(("Note: ", *prose(note, cell.axes), "."), "note") for note in cell.notes]
     blocks.append(Listing(cell.text.strip(), "text", "The text that everything in this report was made from"))
     return Section("The cell", "cell", tuple(blocks))
 

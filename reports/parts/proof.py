@@ -1,27 +1,22 @@
-"""The proof: every obligation with its method, level, time and verdict, and the planted mistakes that the checks reject."""
+"""The proof: every obligation with its method, level, time and verdict, and the mistakes that its checks reject."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from derive.latex import name_latex
 from derive.mistakes import LOOP_MISTAKES, MISTAKES
 from derive.prove import Obligation, Proof
 from reports.document import Block, Code, Items, Mark, Math, Paragraph, Parts, Seconds, Section, Table
-from reports.parts.shown import Shown, check_anchor, mark_of
+from reports.parts.shown import LEMMAS, Shown, check_anchor, mark_of
 from reports.prose import joined, prose
 
 __all__ = ["proof_section"]
 
-_STEP = ("P3/", "P2/")
+_TABLED = ("P3/", "P2/", "P1/")
 _GROUPS = (
     ("The program", "proof-program", ("program/",)),
-    (
-        "Unrolled networks: the whole loss, differentiated by brute force",
-        "proof-unrolled",
-        ("P1/",),
-    ),
     (
         "What is built on the recursion",
         "proof-built",
@@ -37,8 +32,9 @@ def proof_section(proof: Proof) -> Section:
     shown = Shown(proof)
     names = tuple(proof.derivation.cell.parameters)
     groups = [_group(title, anchor, shown.under(*prefixes), names) for title, anchor, prefixes in _GROUPS]
-    rest = [o for o in proof.obligations if not o.name.startswith((*_STEP, *(p for g in _GROUPS for p in g[2])))]
-    sections = [groups[0], _one_step(shown), *groups[1:], _group("Other checks", "proof-others", rest, names)]
+    unrolled = _unrolled(shown)
+    rest = [o for o in proof.obligations if not o.name.startswith((*_TABLED, *(p for g in _GROUPS for p in g[2])))]
+    sections = [groups[0], _one_step(shown), unrolled, *groups[1:], _group("Other checks", "proof-others", rest, names)]
     seconds = sum(o.seconds for o in proof.obligations)
     lead = Paragraph(
         (
@@ -80,28 +76,41 @@ def _one_step(shown: Shown) -> Section:
     at_size = {o.name.removeprefix("P2/"): o for o in shown.under("P2/")}
     quantities = list(dict.fromkeys((*every, *at_size)))
     rows = [_quantity_row(q, every.get(q), at_size.get(q)) for q in quantities]
-    sizes = next((m[1] for o in at_size.values() if (m := re.search(r"one step at (.*)$", o.statement))), "")
-    explained: Parts = (
-        "That one step handed back is the transposed derivative of one step forward, with free cotangents standing for"
-        " everything later. ",
-        "For every size: ",
-        *_method(every.values()),
-        ". At a size: ",
-        *_method(at_size.values()),
-        *((", ", *prose(sizes)) if sizes else ()),
-        ". Nodes within the step have no row at a size: they are inside the quantities that do.",
-    )
     head: tuple[Parts, ...] = (("gradient by",), ("every size",), ("at a size",), ("time",))
     anchors = tuple(check_anchor(found) for q in quantities if (found := every.get(q) or at_size.get(q)))
     table = Table(head, tuple(rows), "lllr", anchors=anchors)
-    lemmas = [shown.link(n, f"the lemma on {n.removeprefix('lemma/')}") for n in ("lemma/time", "lemma/batch")]
-    after = ("Together with ", *joined([x for x in lemmas if x], last=" and "), " this is the gradient of the whole loss.")
-    blocks: tuple[Block, ...] = (Paragraph(explained), table, *((Paragraph(after),) if any(lemmas) else ()))
+    lemmas = [shown.link(name, text) for name, text in LEMMAS.items()]
+    after = (
+        "Together with ",
+        *joined([x for x in lemmas if x], last=" and "),
+        " this is the gradient of the whole loss.",
+    )
+    blocks: tuple[Block, ...] = (
+        Paragraph(_explained(every.values(), at_size.values())),
+        table,
+        *((Paragraph(after),) if any(lemmas) else ()),
+    )
     return Section("One step", "proof-step", blocks if rows else ())
 
 
+def _explained(every: Collection[Obligation], at_size: Collection[Obligation]) -> Parts:
+    """What the table of one step shows, and by which methods."""
+    sizes = next((m[1] for o in at_size if (m := re.search(r"one step at (.*)$", o.statement))), "")
+    return (
+        "That one step handed back is the transposed derivative of one step forward, with free cotangents standing for"
+        " everything later. ",
+        "For every size by ",
+        *_method(every),
+        "; at ",
+        *(prose(sizes) if sizes else ("a size",)),
+        " by ",
+        *_method(at_size),
+        ". Nodes within the step have no row at a size: they are inside the quantities that do.",
+    )
+
+
 def _method(obligations: Iterable[Obligation]) -> Parts:
-    return ("; ".join(dict.fromkeys(o.method for o in obligations)),)
+    return (" or ".join(dict.fromkeys(o.method.replace("; ", ", decided by ") for o in obligations)),)
 
 
 def _quantity_row(quantity: str, every: Obligation | None, at_size: Obligation | None) -> tuple[Parts, ...]:
@@ -116,7 +125,41 @@ def _time(obligations: Sequence[Obligation]) -> Seconds:
 
 
 def _detail(obligation: Obligation) -> Parts:
-    return (": ", Code(obligation.detail)) if obligation.detail else ()
+    """The counterexample, or the reason why nothing was decided."""
+    if obligation.holds is False:
+        return (": ", Code(obligation.detail)) if obligation.detail else ()
+    reason = obligation.detail.removeprefix("not done at this size: ")
+    return (f": {reason}",) if reason else ()
+
+
+def _unrolled(shown: Shown) -> Section:
+    """One row a network: its steps, sequences and sizes."""
+    found = shown.under("P1/")
+    letters = [name_latex(letter) for letter in shown.proof.derivation.cell.dimensions]
+    head: tuple[Parts, ...] = (
+        (Math("T"),),
+        (Math("B"),),
+        (Math(", ".join(letters)),),
+        ("how",),
+        ("level",),
+        ("verdict",),
+        ("time",),
+    )
+    rows = tuple((*_extent(o.name), *_row(o, ())[1:]) for o in found)
+    lead = Paragraph(
+        (
+            "The loss of a small network, unrolled into explicit scalars and differentiated as a whole, has the"
+            " gradient that the recursion gives: for so many steps and sequences, and with every size as large as is"
+            " said.",
+        )
+    )
+    table = Table(head, rows, "llllllr", anchors=tuple(check_anchor(o) for o in found))
+    return Section("Unrolled networks", "proof-unrolled", (lead, table) if rows else ())
+
+
+def _extent(name: str) -> tuple[Parts, Parts, Parts]:
+    numbers = dict(re.findall(r"(\w+)=(\d+)", name))
+    return (numbers.get("T", ""),), (numbers.get("B", "1"),), (numbers.get("size", ""),)
 
 
 def _group(title: str, anchor: str, obligations: Sequence[Obligation], names: tuple[str, ...]) -> Section:
@@ -128,7 +171,8 @@ def _group(title: str, anchor: str, obligations: Sequence[Obligation], names: tu
 
 
 def _row(o: Obligation, names: tuple[str, ...]) -> tuple[Parts, ...]:
-    statement = o.statement[:1].upper() + o.statement[1:] if o.statement[:2].isalpha() else o.statement
+    word = o.statement.split(" ", 1)[0]
+    statement = o.statement[:1].upper() + o.statement[1:] if word.isalpha() and word not in names else o.statement
     return prose(statement, names), prose(o.method), (o.level,), (mark_of(o), *_detail(o)), (Seconds(o.seconds),)
 
 
@@ -144,7 +188,7 @@ def _planted(proof: Proof) -> Section:
         ((name,), (str(planted),), (Mark("holds" if caught == planted else "fails", str(caught)),))
         for name, (caught, planted) in score.by_check.items()
     ]
-    counts = Table((("check",), ("planted",), ("rejected",)), tuple(rows), "lrl", caption=(_what(proof),))
+    counts = Table((("check",), ("planted",), ("rejected",)), tuple(rows), "lll", caption=(_what(proof),))
     missed = Paragraph(("Not rejected: ", *joined([(Code(m),) for m in score.missed]), "."))
     blocks: tuple[Block, ...] = (Paragraph(lead), counts, *((missed,) if score.missed else ()), _mistakes())
     return Section("Planted mistakes", "planted", blocks)
@@ -152,7 +196,11 @@ def _planted(proof: Proof) -> Section:
 
 def _what(proof: Proof) -> str:
     checks = set(proof.score.by_check)
-    words = {"P3": "P3 is the proof for every size", "P2": "P2 the one at a size", "P1, the loop": "P1 the unrolled network"}
+    words = {
+        "P3": "P3 is the proof for every size",
+        "P2": "P2 the one at a size",
+        "P1, the loop": "P1 the unrolled network",
+    }
     said = [text for name, text in words.items() if name in checks]
     return "; ".join(said) + "." if said else ""
 

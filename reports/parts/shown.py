@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from derive.prove import Obligation, Proof
 from reports.document import Link, Mark, Parts, slug
 
-__all__ = ["Shown", "check_anchor", "mark_of"]
+__all__ = ["LEMMAS", "Shown", "check_anchor", "mark_of"]
 
 _WORDS = {True: ("holds", "holds"), False: ("fails", "fails"), None: ("open", "not done")}
+
+LEMMAS = {"lemma/time": "the lemma on time", "lemma/batch": "the lemma on the batch"}
 
 
 def mark_of(obligation: Obligation) -> Mark:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from itertools import groupby
 
@@ -10,22 +9,18 @@ from derive.cost import evaluated
 from derive.derivation import Derivation, Step
 from reports.document import Block, Link, Listing, Math, Paragraph, Parts, Section, Table, slug
 from reports.document import Step as Shown_step
-from reports.parts.shown import Shown
+from reports.parts.shown import LEMMAS, Shown
 from reports.prose import joined, prose
 
-__all__ = ["cost_section", "derivation_section", "first_of", "step_link"]
+__all__ = ["cost_section", "derivation_section", "step_link"]
 
 COST = "Cost"
+_TITLES = {"The cell": "One step forward"}  # "The cell" is a section of its own here
 
 
 def step_link(number: int) -> Link:
     """A step's number, leading to it."""
     return Link((f"({number})",), f"step-{number}")
-
-
-def first_of(derivation: Derivation, obligation: str) -> int | None:
-    """The number of the first step that an obligation is about."""
-    return next((s.number for s in derivation.steps if s.obligation == obligation), None)
 
 
 def derivation_section(derivation: Derivation, shown: Shown, sizes: Mapping[str, int]) -> Section:
@@ -34,11 +29,12 @@ def derivation_section(derivation: Derivation, shown: Shown, sizes: Mapping[str,
     sections = []
     steps = (s for s in derivation.steps if s.section != COST)
     for title, group in groupby(steps, key=lambda s: s.section):
-        sections.append(Section(title, f"derivation-{slug(title)}", tuple(_blocks(list(group), names, shown))))
+        blocks = tuple(_blocks(list(group), names, shown))
+        sections.append(Section(_TITLES.get(title, title), f"derivation-{slug(title)}", blocks))
     lead = Paragraph(
         (
-            "Each step has its number on the right. Below its equation stand the steps and rules that it rests on and, "
-            "in colour, what was shown about it; both lead there. ",
+            "Every step has a number. With its equation stand the steps and rules that it rests on, and what was shown"
+            " about it; both lead there. ",
             Math(r"\mathrm{d}v"),
             " is the derivative of the loss by ",
             Math("v"),
@@ -56,18 +52,18 @@ def latex_of(derivation: Derivation) -> str:
 
 def _blocks(steps: list[Step], names: tuple[str, ...], shown: Shown) -> list[Block]:
     blocks: list[Block] = []
-    before = ""
+    before: tuple[str | None, ...] = ()
     for step in steps:
-        subject, pattern = _pattern(step.sentence, names)
-        again = bool(subject) and pattern == before
-        sentence = ("likewise for ", *prose(subject, names)) if again else _sentence(step.sentence, names)
+        sentence = _sentence(step.sentence, names)
+        pattern = tuple(part if isinstance(part, str) else None for part in sentence)
+        repeated = pattern == before and None in pattern
         before = pattern
         blocks.append(
             Shown_step(
                 step.number,
-                sentence,
+                () if repeated else sentence,
                 step.latex,
-                _rests(step, shown),
+                (*(("likewise, ",) if repeated else ()), *_rests(step, shown)),
                 shown.marked(step.obligation),
                 f"step-{step.number}",
             )
@@ -76,26 +72,22 @@ def _blocks(steps: list[Step], names: tuple[str, ...], shown: Shown) -> list[Blo
 
 
 def _sentence(sentence: str, names: tuple[str, ...]) -> Parts:
-    """A sentence as it is read: with a capital where it begins with a word."""
-    first = sentence.split(" ", 1)[0]
+    """A sentence as it is read: with a capital where it begins with a word, and a colon before its equation."""
+    first = sentence.split(" ", 1)[0].rstrip(",")
     capital = sentence if "[" in first or first in names else sentence[:1].upper() + sentence[1:]
-    return prose(capital, names)
-
-
-def _pattern(sentence: str, names: tuple[str, ...]) -> tuple[str, str]:
-    """The quantity that a sentence begins with, and the sentence with all mention of it taken out."""
-    match = re.match(r"([A-Za-z_]\w*(?:\[[^\]]*\])?)(?= )", sentence)
-    if not match or not ("[" in match[1] or match[1] in names):
-        return "", sentence
-    return match[1], re.sub(rf"(?<!\w){re.escape(match[1])}(?!\w)", "*", sentence)
+    return prose(f"{capital}:", names)
 
 
 def _rests(step: Step, shown: Shown) -> Parts:
-    return joined([(step_link(r),) if isinstance(r, int) else _rule(r, shown) for r in step.rests_on])
+    numbers = joined([(step_link(r),) for r in step.rests_on if isinstance(r, int)])
+    rules = joined([_rule(r, shown) for r in step.rests_on if isinstance(r, str)], last=" and ")
+    source = "from " if step.rests_on == ("the text",) else "by "
+    gap = (" ",) if numbers and rules else ()
+    return (*(("from ", *numbers) if numbers else ()), *gap, *((source, *rules) if rules else ()))
 
 
 def _rule(rule: str, shown: Shown) -> Parts:
-    return shown.link(rule, f"the lemma on {rule.removeprefix('lemma/')}") or prose(rule)
+    return shown.link(rule, LEMMAS.get(rule, rule)) or prose(rule)
 
 
 def cost_section(derivation: Derivation, sizes: Mapping[str, int]) -> Section:

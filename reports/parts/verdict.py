@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from derive.latex import name_latex
 from derive.prove import Obligation, Proof
 from reports.document import Block, Link, Mark, Math, Paragraph, Parts, Section, Table
-from reports.measure import Measured
+from reports.measure import Measured, is_exact
 from reports.parts.numbers import check_summary, worst
 from reports.parts.shown import Shown, levels
-from reports.parts.steps import first_of, step_link
-from reports.prose import joined, prose, scientific
+from reports.parts.steps import step_link
+from reports.prose import joined, scientific
 
 __all__ = ["overall", "verdict_section"]
 
@@ -41,7 +41,12 @@ _CLAIMS = (
         "P3/",
         "proof-step",
     ),
-    _Claim("The same by brute force, one step and unrolled networks", ("P2/", "P1/diff", "P1/jets"), "P3/", "proof-unrolled"),
+    _Claim(
+        "The same by brute force, one step and unrolled networks",
+        ("P2/", "P1/diff", "P1/jets"),
+        "P3/",
+        "proof-unrolled",
+    ),
     _Claim("The same over many steps", ("P1/point",), "P3/", "proof-unrolled"),
     _Claim("The losses' closed-form gradients", ("loss/",), "loss/", "proof-lemmas"),
     _Claim("The Jacobian product", ("jacobian-product",), "jacobian-product", "proof-built"),
@@ -64,8 +69,6 @@ def verdict_section(proof: Proof, measured: Measured) -> Section:
 
 
 def _lead(proof: Proof, measured: Measured) -> Parts:
-    cell = proof.derivation.cell
-    sizes = joined([(Math(name_latex(letter)),) for letter in ("T", "B", *cell.dimensions)])
     if proof.refuted or measured.ok is False:
         return _refuted(proof, measured)
     if not proof.holds:
@@ -73,17 +76,21 @@ def _lead(proof: Proof, measured: Measured) -> Parts:
             "The derivation below is not proven: nothing was found to be wrong, but not everything that has to be shown"
             " was within the budget. The rows that are not done say what is missing.",
         )
-    conditions: Parts = (" Under ", Link(("the conditions on the cell",), "conditions"), ",") if proof.hypotheses else ()
-    start = (*conditions, " the") if conditions else ("The",)
+    return _proven(proof, measured)
+
+
+def _proven(proof: Proof, measured: Measured) -> Parts:
+    letters = ("T", "B", *proof.derivation.cell.dimensions)
+    conditions: Parts = (
+        ("Under ", Link(("the conditions on the cell",), "conditions"), ", the") if proof.hypotheses else ()
+    )
     return (
-        *(part.lstrip() if i == 0 and isinstance(part, str) else part for i, part in enumerate(start)),
+        *(conditions or ("The",)),
         " recursion derived in ",
         *_steps(proof),
         " is the gradient of the loss, for all sizes ",
-        *sizes,
-        ". The checks that show it reject ",
-        "all " if not proof.score.missed else "",
-        f"{proof.score.planted} wrong derivations that were planted",
+        *joined([(Math(name_latex(letter)),) for letter in letters]),
+        f". The checks that show it reject all {proof.score.planted} wrong derivations that were planted",
         *_agreement(measured),
         ".",
     )
@@ -92,7 +99,7 @@ def _lead(proof: Proof, measured: Measured) -> Parts:
 def _agreement(measured: Measured) -> Parts:
     if measured.check is None:
         return ()
-    exact = [r.error for r in measured.check.rows if r.limit < 1e-9]
+    exact = [r.error for r in measured.check.rows if is_exact(r)]
     if not exact:
         return (", and the numbers that the engine computes agree",)
     return (", and what the engine computes agrees with independent methods to ", scientific(max(exact)))
@@ -107,7 +114,9 @@ def _refuted(proof: Proof, measured: Measured) -> Parts:
         said.append(f"{len(proof.score.missed)} planted mistakes were not rejected")
     if measured.ok is False:
         said.append("the engine's numbers differ from those of independent methods")
-    return ("Do not rely on the derivation below: " + "; ".join(said) + ". The rows marked below lead to what is wrong.",)
+    return (
+        "Do not rely on the derivation below: " + "; ".join(said) + ". The rows marked below lead to what is wrong.",
+    )
 
 
 def _steps(proof: Proof) -> Parts:
@@ -142,14 +151,19 @@ def _how_far(found: Sequence[Obligation]) -> Parts:
 def _planted(proof: Proof) -> tuple[Parts, ...]:
     score = proof.score
     mark = Mark("fails" if score.missed else "holds", f"{score.caught} of {score.planted}")
-    return ("Wrong derivations are rejected",), (mark,), ("every known mistake, at every place",), (Link(("score",), "planted"),)
+    return (
+        ("Wrong derivations are rejected",),
+        (mark,),
+        ("every known mistake, at every place",),
+        (Link(("score",), "planted"),),
+    )
 
 
 def _numbers(measured: Measured) -> tuple[Parts, ...]:
     text, where = ("The engine computes these gradients",), (Link(("numbers",), "numbers"),)
     if measured.check is None:
         return text, (Mark("open", "not done"),), (measured.reason,), where
-    largest = max((r for r in worst(measured.check).values() if r.limit < 1e-9), key=lambda r: r.error, default=None)
+    largest = max((r for r in worst(measured.check).values() if is_exact(r)), key=lambda r: r.error, default=None)
     far: Parts = ("measured", *((", worst error ", scientific(largest.error)) if largest else ()))
     return text, (check_summary(measured.check),), far, where
 
@@ -157,6 +171,9 @@ def _numbers(measured: Measured) -> tuple[Parts, ...]:
 def _conditions(proof: Proof) -> tuple[Parts, ...]:
     count = len(proof.hypotheses)
     said = f"{count} condition{'s' if count > 1 else ''}"
-    return ("The cell is defined and differentiable",), (Mark("open", said),), ("assumed, not shown",), (
-        Link(("conditions",), "conditions"),
+    return (
+        ("The cell is defined and differentiable",),
+        (Mark("open", said),),
+        ("assumed, not shown",),
+        (Link(("conditions",), "conditions"),),
     )

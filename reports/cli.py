@@ -1,0 +1,274 @@
+"""The command ``bptt``: results on stdout, progress and one-line errors on stderr.
+
+    0   holds           1   refuted          2   usage or bad input
+    3   our own fault   4   nothing shown    130 interrupted
+
+Everything slow is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from derive import Cell
+
+__all__ = ["main"]
+
+HOLDS, REFUTED, USAGE, FAULT, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 130
+STATUS = "Exit status: 0 holds, 1 refuted, 2 usage or bad input, 3 a fault of bptt itself, 4 nothing was shown."
+SUFFIXES = (".html", ".md")
+
+
+class UsageError(Exception):
+    """Something that the person who typed the command can mend; its text is the one line that is printed."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Only results go to stdout.  Raises SystemExit(0) after ``--help`` and ``--version``, as commands do.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(argv)
+    except UsageError as error:
+        _complain(f"error: {error}")
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get("BPTT_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}".strip(": ")
+        _complain(f"internal error: {what}; please report it, with the traceback that BPTT_DEBUG=1 shows")
+        return FAULT
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    status, text = arguments.run(arguments)
+    _print(text)
+    return int(status)
+
+
+def _print(text: str) -> None:
+    """Results on stdout; a reader who has seen enough is no error."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # nothing more can be said there, nor at the interpreter's own last flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return
+        raise UsageError(f"the result cannot be written to standard output ({error.strerror})") from None
+
+
+def _complain(line: str) -> None:
+    """One line on stderr, whatever the message holds."""
+    if sys.stderr is not None:
+        shown = "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(line.split("\n"))
+        )
+        try:
+            sys.stderr.write(f"bptt: {shown}\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+
+
+# -------------------------------------------------------------------------------------------------------- the commands
+
+
+def _report(arguments: argparse.Namespace) -> tuple[int, str]:
+    source = arguments.cell
+    output = Path(arguments.output) if arguments.output else None
+    if output:
+        _check_output(output)
+    cell = _load(source)
+    if output is None:
+        output = Path(f"{cell.name}.html")
+        _check_output(output)
+    if os.path.exists(source) and os.path.exists(output) and os.path.samefile(source, output):
+        raise UsageError(f"{output} is the cell itself; give another file for the report")
+    from reports.build import build_report
+    from reports.progress import Progress
+
+    with Progress() as progress:
+        document = build_report(cell, seed=arguments.seed, report=progress)
+        progress("the page")
+        contents = _rendered(document, output)
+    _write(contents)
+    status = {"holds": HOLDS, "fails": REFUTED, "open": NOTHING}[document.verdict.verdict]
+    return status, f"{output}: {cell.name} {document.verdict.text}\n"
+
+
+def _rendered(document: Any, output: Path) -> dict[Path, str]:
+    """Every file of a report, by path."""
+    if output.suffix.lower() == ".html":
+        from reports.html import to_html
+
+        return {output: to_html(document)}
+    from reports.markdown import to_markdown
+
+    page = to_markdown(document, output.stem)
+    figures = {output.parent / name: svg for name, svg in page.files.items()}
+    return {**figures, output: page.text}
+
+
+def _prove(arguments: argparse.Namespace) -> tuple[int, str]:
+    cell = _load(arguments.cell)
+    import derive
+    from reports.data import as_json, proof_data
+    from reports.progress import Progress
+
+    with Progress() as progress:
+        progress("the derivation")
+        proof = derive.prove(derive.differentiate(cell), report=progress)
+    status = HOLDS if proof.holds else REFUTED if proof.refuted else NOTHING
+    return status, as_json(proof_data(proof)) if arguments.json else f"{proof}\n"
+
+
+def _cells(arguments: argparse.Namespace) -> tuple[int, str]:
+    import derive
+    from reports.data import as_json, cell_data
+
+    found = [derive.load(name) for name in derive.cells()]
+    if arguments.json:
+        return HOLDS, as_json([cell_data(cell) for cell in found])
+    width = max(len(cell.name) for cell in found)
+    return HOLDS, "".join(f"{cell.name:{width}}  {cell.title}\n" for cell in found)
+
+
+# --------------------------------------------------------------------------------------------- what a person handed in
+
+
+def _load(source: str) -> Cell:
+    """A shipped cell or a file; whatever is wrong with it is one line."""
+    import derive
+
+    try:
+        return derive.load(source)
+    except FileNotFoundError as error:
+        raise UsageError(str(error) if error.errno is None else f"{source}: there is no such file") from None
+    except OSError as error:
+        raise UsageError(f"{source}: it cannot be read ({error.strerror})") from None
+    except ValueError as error:  # CellError, and a path that is none
+        raise UsageError(str(error)) from None
+
+
+def _check_output(output: Path) -> None:
+    from reports.files import check_writable
+
+    if output.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{output}: a report is a file whose name ends in {' or '.join(SUFFIXES)}")
+    extra = [output.parent / f"{output.stem}-gradient-norm.svg"] if output.suffix.lower() == ".md" else []
+    try:
+        for path in (output, *extra):
+            check_writable(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _write(contents: dict[Path, str]) -> None:
+    from reports.files import write_files
+
+    try:
+        write_files(contents)
+    except OSError as error:
+        raise UsageError(f"the report cannot be written ({error.strerror or error}); nothing was changed") from None
+
+
+# ------------------------------------------------------------------------------------------------------- the arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one line for an error, and help that may be piped into anything."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+    def print_help(self, file: Any = None) -> None:
+        _print(self.format_help())
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any, **options: Any) -> None:
+        try:
+            _print(f"bptt {version('bptt')}\n")
+        except PackageNotFoundError:
+            _print("bptt, not installed as a package\n")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="bptt",
+        description="Derives, proves and runs backpropagation through time for a recurrent cell, from its equations.",
+        epilog=f"Example: bptt report lstm -o lstm.html\n\n{STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    report = _command(
+        commands,
+        "report",
+        _report,
+        "derive and prove a cell, check it in numbers, and write a report that can be read",
+        "bptt report lstm -o lstm.html\n  bptt report my.cell -o my.md --seed 7",
+    )
+    _add_cell(report)
+    report.add_argument("-o", "--output", metavar="FILE", help="a .html or .md file (default: the cell's name, .html)")
+    report.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the measurements (default: 0)")
+    prove = _command(
+        commands,
+        "prove",
+        _prove,
+        "prove that the derived recursion is the gradient",
+        "bptt prove tanh_rnn\n  bptt prove my.cell --json",
+    )
+    _add_cell(prove)
+    cells = _command(commands, "cells", _cells, "list the shipped cells", "bptt cells\n  bptt cells --json")
+    for command in (prove, cells):
+        command.add_argument("--json", action="store_true", help="print JSON, for a program to read")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], tuple[int, str]], summary: str, example: str
+) -> argparse.ArgumentParser:
+    plural = "s" if "\n" in example else ""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[:1].upper() + summary[1:] + ".",
+        epilog=f"Example{plural}:\n  {example}\n\n{STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_cell(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "cell", metavar="CELL", help="a shipped cell's name (see bptt cells) or the path of a .cell file"
+    )
+
+
+def _seed(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 on; found {text!r}")
+    return int(text)

@@ -1,0 +1,450 @@
+"""The command ``bptt``: statuses, one line for an error, files that are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import derive
+from derive.mistakes import plant
+from reports import cli, files
+from reports.cli import main
+from reports.files import check_writable, write_files
+from reports.measure import Measured
+from reports.progress import Progress
+
+COMMANDS = ("report", "prove", "cells")
+FULL_DEVICE = Path("/dev/full")
+
+
+def run(*arguments, **options):
+    """The command as a program of its own."""
+    environment = {**os.environ, "BPTT_DEBUG": "", **options.pop("env", {})}
+    command = [sys.executable, "-m", "reports", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False, **options)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BPTT_DEBUG", raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def derivation():
+    return derive.differentiate(derive.load("tanh_rnn"))
+
+
+@pytest.fixture(scope="module")
+def proof(derivation):
+    return derive.prove(derivation)
+
+
+@pytest.fixture
+def fast(monkeypatch, proof):
+    """Reports without the work: the proof is there already and nothing is measured."""
+    monkeypatch.setattr("reports.build.prove", lambda derivation, report: proof)
+    monkeypatch.setattr("reports.build.measure", lambda derivation, seed: Measured({}, None, (), "left out"))
+
+
+def one_error(captured, *words):
+    """The single line on stderr; nothing on stdout."""
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("bptt: error: "), line
+    for word in words:
+        assert word in line, line
+    return line
+
+
+# ---------------------------------------------------------------------------------------------------------- results
+
+
+def test_cells_are_listed(capsys):
+    assert main(["cells"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(derive.cells())
+    assert main(["cells", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [cell["name"] for cell in found] == list(derive.cells())
+    lstm = next(cell for cell in found if cell["name"] == "lstm")
+    assert set(lstm["states"]) == {"h", "c"}
+    assert lstm["parameters"]["W_i"] == ["H", "D"]
+    assert lstm["dimensions"]["D"] == ["x"]
+
+
+def test_a_proof_is_printed(capsys):
+    assert main(["prove", "tanh_rnn"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0] == "tanh_rnn: proven"
+    assert "planted mistakes caught" in captured.out
+    assert captured.err == ""
+
+
+def test_a_proof_is_json_for_a_program(capsys, here):
+    (here / "my.cell").write_text("h[t] = relu(W @ h[t-1] + x[t])\n")
+    assert main(["prove", "my.cell", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["cell"], found["verdict"]) == ("my", "proven")
+    assert {"name", "statement", "method", "level", "holds", "needed", "detail", "seconds"} == set(
+        found["obligations"][0]
+    )
+    assert found["score"]["caught"] == found["score"]["planted"] > 0
+    assert found["score"]["by_check"]["P3"]["planted"] > 0
+    assert found["hypotheses"][0]["relation"] == "!= 0"
+    assert found["trusted_base"]
+
+
+def test_a_refuted_proof_is_status_1(capsys, monkeypatch, derivation):
+    wrong = next(p.backward for p in plant(derivation.backward) if p.mistake == "sign")
+    right = derive.prove
+    monkeypatch.setattr(derive, "prove", lambda d, report: right(replace(derivation, backward=wrong), report=report))
+    assert main(["prove", "tanh_rnn", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "refuted"
+    assert any(o["holds"] is False and o["detail"] for o in found["obligations"])
+
+
+def test_a_proof_that_shows_nothing_is_status_4(capsys, monkeypatch, proof):
+    nothing = replace(proof, obligations=tuple(replace(o, holds=None) for o in proof.obligations))
+    monkeypatch.setattr(derive, "prove", lambda d, report: nothing)
+    assert main(["prove", "tanh_rnn"]) == 4
+    assert "not proven" in capsys.readouterr().out
+
+
+def test_a_report_is_written_and_named(capsys):
+    assert main(["report", "tanh_rnn"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "tanh_rnn.html: tanh_rnn proven\n"
+    text = Path("tanh_rnn.html").read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert "gradient by" in text
+    assert os.listdir() == ["tanh_rnn.html"]
+
+
+@pytest.mark.usefixtures("fast")
+def test_markdown_comes_with_its_figure_if_there_is_one(capsys, monkeypatch, derivation):
+    assert main(["report", "tanh_rnn", "-o", "a.MD"]) == 0
+    assert os.listdir() == ["a.MD"]
+    from reports.measure import measure
+
+    monkeypatch.setattr("reports.build.measure", measure)
+    assert main(["report", "tanh_rnn", "-o", "b.md", "--seed", "3"]) == 0
+    assert sorted(os.listdir()) == ["a.MD", "b-gradient-norm.svg", "b.md"]
+    assert "(seed 3)" in Path("b.md").read_text(encoding="utf-8")
+    assert "](b-gradient-norm.svg)" in Path("b.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_refuted_report_is_written_all_the_same(capsys, monkeypatch, proof):
+    missed = replace(proof, score=replace(proof.score, missed=("sign",)))
+    monkeypatch.setattr("reports.build.prove", lambda derivation, report: missed)
+    assert main(["report", "tanh_rnn", "-o", "r.html"]) == 1
+    assert capsys.readouterr().out == "r.html: tanh_rnn refuted\n"
+    assert "Do not rely on" in Path("r.html").read_text(encoding="utf-8")
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+
+def unreadable(path):
+    path.write_bytes(b"h[t] = \xff")
+
+
+WRONG = {
+    "a wrong equation": (lambda p: p.write_text("# c\n\nh[t] = tanh(W @ h[t-1] + )\n"), "my.cell:3:", "expected"),
+    "a function that is not known": (lambda p: p.write_text("h[t] = tan(h[t-1])"), "my.cell:1:", "tanh"),
+    "bytes": (unreadable, "my.cell:1:8", "UTF-8"),
+    "nothing": (lambda p: p.write_text(""), "my.cell", "no equation"),
+    "a folder": (lambda p: p.mkdir(), "my.cell", "not a regular file"),
+    "no file": (lambda p: None, "my.cell", "no such file"),
+    "terminal codes": (lambda p: p.write_text("h[t] = \x1b[31m\u202eh[t-1]\n"), "my.cell:1:"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize("command", [("prove",), ("report", "-o", "x.html")])
+def test_a_wrong_cell_is_one_line(what, command, capsys, here):
+    write, *words = WRONG[what]
+    write(here / "my.cell")
+    assert main([command[0], "my.cell", *command[1:]]) == 2
+    line = one_error(capsys.readouterr(), *words)
+    assert line.isprintable()
+    assert not (here / "x.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["COMMAND", "--help"]),
+        (["frobnicate"], ["frobnicate", "report", "prove", "cells"]),
+        (["prove"], ["CELL", "bptt prove --help"]),
+        (["prove", "lsmt"], ["lsmt", "lstm"]),
+        (["prove", "a\0b"], []),
+        (["prove", "x" * 5000], []),
+        (["cells", "--jso"], ["--jso"]),
+        (["report", "lstm", "--seed", "-1"], ["seed", "-1"]),
+        (["report", "lstm", "--seed", "one"], ["seed", "one"]),
+        (["report", "lstm", "-o", "x.pdf"], ["x.pdf", ".html", ".md"]),
+        (["report", "lstm", "-o", "x"], [".html"]),
+        (["report", "lstm", "-o", "folder.html"], ["folder.html", "directory"]),
+        (["report", "lstm", "-o", "no/where/x.html"], ["no/where"]),
+        (["report", "lstm", "-o", "taken.md"], ["taken-gradient-norm.svg", "directory"]),
+        (["report", "own.html", "-o", "own.html"], ["own.html", "itself"]),
+        (["report", "lstm", "-o", "circle.html"], ["circle.html", "nowhere"]),
+        (["report", "lstm", "-o", "y" * 300 + ".html"], []),
+    ],
+)
+def test_bad_usage_is_one_line_before_any_work(arguments, words, capsys, here, monkeypatch):
+    monkeypatch.setattr("reports.build.prove", lambda *a, **k: pytest.fail("work was done"))
+    (here / "folder.html").mkdir()
+    (here / "taken-gradient-norm.svg").mkdir()
+    (here / "own.html").write_text("h[t] = tanh(h[t-1])")
+    (here / "circle.html").symlink_to("circle.html")
+    before = sorted(os.listdir())
+    assert main(arguments) == 2
+    one_error(capsys.readouterr(), *words)
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_what_may_not_be_written_is_said_before_any_work(capsys, here):
+    (here / "shut").mkdir(mode=0o500)
+    (here / "kept.html").write_text("old")
+    (here / "kept.html").chmod(0o400)
+    for name in ("shut/x.html", "kept.html"):
+        assert main(["report", "lstm", "-o", name]) == 2
+        one_error(capsys.readouterr(), name)
+
+
+def test_a_file_that_may_not_be_written_is_refused(here, monkeypatch):
+    (here / "kept.html").write_text("old")
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="kept"):
+        check_writable(Path("kept.html"))
+
+
+def test_our_own_fault_is_one_line_and_status_3(capsys, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("first\nsecond")
+
+    monkeypatch.setattr(derive, "prove", broken)
+    assert main(["prove", "tanh_rnn"]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("bptt: internal error: RuntimeError: first second; please report")
+    assert "BPTT_DEBUG=1" in line
+    monkeypatch.setenv("BPTT_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        main(["prove", "tanh_rnn"])
+
+
+def test_an_interruption_is_quiet(capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(derive, "prove", interrupted)
+    assert main(["prove", "tanh_rnn"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+# -------------------------------------------------------------------------------------------------------- the files
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("place", ["reports.html.to_html", "reports.files.os.replace", "reports.files.os.fsync"])
+def test_a_failure_keeps_the_old_report_and_leaves_nothing(place, capsys, monkeypatch, here):
+    (here / "x.html").write_text("old")
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    def break_it(derivation, seed):
+        monkeypatch.setattr(place, fail)
+        return Measured({}, None, (), "left out")
+
+    monkeypatch.setattr("reports.build.measure", break_it)  # after the first look at the folder, before the writing
+    assert main(["report", "tanh_rnn", "-o", "x.html"]) in (2, 3)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "No space left" in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert os.listdir() == ["x.html"]
+    assert (here / "x.html").read_text() == "old"
+
+
+def test_files_are_all_written_or_none(here):
+    (here / "a").write_text("old")
+    with pytest.raises(FileNotFoundError):
+        write_files({Path("a"): "new", Path("no/where"): "new"})
+    assert (here / "a").read_text() == "old"
+    assert os.listdir() == ["a"]
+    write_files({Path("a"): "new é", Path("b"): "new"})
+    assert (here / "a").read_bytes() == "new é".encode()
+    assert sorted(os.listdir()) == ["a", "b"]
+
+
+def test_permissions_stay_and_new_files_get_the_usual_ones(here):
+    (here / "a").write_text("old")
+    (here / "a").chmod(0o604)
+    old = os.umask(0o027)
+    try:
+        write_files({Path("a"): "new", Path("b"): "new"})
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((here / "a").stat().st_mode) == 0o604
+    assert stat.S_IMODE((here / "b").stat().st_mode) == 0o640
+
+
+def test_a_symbolic_link_stays_and_leads_to_the_new_file(here):
+    (here / "far").mkdir()
+    (here / "far" / "real.html").write_text("old")
+    (here / "link.html").symlink_to("far/real.html")
+    check_writable(Path("link.html"))
+    write_files({Path("link.html"): "new"})
+    assert (here / "link.html").is_symlink()
+    assert (here / "far" / "real.html").read_text() == "new"
+    assert os.listdir("far") == ["real.html"]
+
+
+def test_looking_whether_a_file_can_be_written_changes_nothing(here):
+    (here / "a.html").write_text("old")
+    check_writable(Path("a.html"))
+    check_writable(Path("b.html"))
+    assert os.listdir() == ["a.html"]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe.html")
+        with pytest.raises(OSError, match="not a regular file"):
+            check_writable(Path("pipe.html"))
+
+
+# ---------------------------------------------------------------------------------------------- help, progress, pipes
+
+
+def test_help_has_an_example_for_every_command(capsys):
+    for command in ([], *([c] for c in COMMANDS)):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command, "--help"])
+        assert stopped.value.code == 0
+        text = capsys.readouterr().out
+        assert "Exit status" in text
+        example = re.search(r"^Examples?:\s+bptt (\w+)", text, re.M)
+        assert example
+        assert example[1] == (command or ["report"])[0]
+    assert sorted(COMMANDS) == sorted(re.findall(r"^    (\w+) +[a-z]", _help(capsys), re.M))
+
+
+def _help(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    return capsys.readouterr().out
+
+
+def test_the_examples_are_understood(capsys):
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        for line in re.findall(r"^  bptt (.*)$", capsys.readouterr().out, re.M):
+            assert cli._parser().parse_args(line.split()).run
+
+
+def test_progress_is_silent_at_first_and_then_names_the_stage(capsys):
+    with Progress(patience=60) as progress:
+        progress("quick")
+    assert capsys.readouterr().err == ""
+    with Progress(patience=0.01) as progress:
+        progress("first")
+        deadline = time.monotonic() + 10
+        while not progress.speaking and time.monotonic() < deadline:
+            time.sleep(0.01)
+        progress("second")
+    assert capsys.readouterr().err == "bptt: first ...\nbptt: second ...\n"
+
+
+def test_the_version_is_printed():
+    done = run("--version")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert re.fullmatch(rb"bptt \d+\.\d+.*\n", done.stdout)
+
+
+def test_what_is_not_needed_is_not_imported():
+    code = "import sys; from reports.cli import main; main({}); print(*sys.modules, file=sys.stderr)"
+    for arguments, heavy in (
+        (["cells"], {"matplotlib", "jinja2", "numeric", "fontTools", "math_core"}),
+        (["--version"], {"sympy", "numpy", "matplotlib"}),
+    ):
+        script = code.format(arguments) if arguments != ["--version"] else code.replace("main({})", "import reports")
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        loaded = set(done.stderr.split())
+        assert "reports" in loaded
+        assert not heavy & loaded
+
+
+def test_an_ascii_terminal_is_no_error(here):
+    (here / "é.cell").write_text("# Ünïcode -- λ\nh[t] = tanh(W @ h[t-1] + x[t])\n", encoding="utf-8")
+    (here / "ü.cell").write_text("h[t] = tanh(W @ h[t-1] + )\n", encoding="utf-8")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    for environment in (ascii_only, {"PYTHONIOENCODING": "ascii"}):
+        done = run("prove", "é.cell", env=environment)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert re.match(rb"[\x00-\x7f]+: proven\n", done.stdout)
+    done = run("prove", "ü.cell", env=ascii_only)
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == 1
+    assert b".cell:1:" in done.stderr
+
+
+def test_a_reader_who_leaves_is_no_error():
+    child = subprocess.Popen([sys.executable, "-m", "reports", "cells"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()
+    error = child.stderr.read()
+    child.stderr.close()
+    assert (child.wait(timeout=60), error) == (0, b"")
+
+
+@pytest.mark.skipif(not FULL_DEVICE.exists(), reason="no full device here")
+def test_a_full_disk_is_said_in_one_line():
+    with FULL_DEVICE.open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "reports", "cells"], stdout=full, stderr=subprocess.PIPE, timeout=120, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == 1
+    assert b"standard output" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signal")
+def test_control_c_is_quiet_from_outside_too():
+    child = subprocess.Popen(
+        [sys.executable, "-m", "reports", "prove", "lstm_peephole"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    time.sleep(1.2)
+    child.send_signal(signal.SIGINT)
+    out, error = child.communicate(timeout=60)
+    assert child.returncode in (130, -signal.SIGINT)
+    assert (out, error) == (b"", b"")
+
+
+def test_the_same_report_whatever_the_hash_seed(here):
+    command = [sys.executable, "-m", "reports", "report", "tanh_rnn", "-o"]
+    started = [
+        subprocess.Popen(
+            [*command, f"{seed}.html"], env={**os.environ, "PYTHONHASHSEED": seed}, stdout=subprocess.DEVNULL
+        )
+        for seed in ("1", "2")
+    ]
+    assert [child.wait(timeout=120) for child in started] == [0, 0]
+    pages = [(here / f"{seed}.html").read_text(encoding="utf-8") for seed in ("1", "2")]
+    first, second = (re.sub(r'<span class="time">[^<]*</span>', "", page) for page in pages)
+    assert first == second
