@@ -14,9 +14,11 @@ from derive.cost import Cost, count_cost, size_symbol
 from derive.jacobian import immediate, step_jacobian
 from derive.latex import Typesetter, name_latex
 from derive.losses import LOSSES
+from derive.lower import lower
 from derive.notation import at, column, diag, matrix, parameter, time_of
 from derive.present import Presented
 from derive.program import Program, cut
+from derive.syntax import Call, walk
 from derive.words import Words, plain
 
 __all__ = ["Derivation", "Step", "differentiate", "operator"]
@@ -39,7 +41,7 @@ class Step:
     obligation: str = ""
 
     def __str__(self) -> str:
-        return f"({self.number}) {self.sentence}: {self.equation}"
+        return f"({self.number}) {self.sentence}: {self.equation.lhs} = {self.equation.rhs}"
 
     def _repr_latex_(self) -> str:
         return f"$${self.latex}$$"
@@ -181,9 +183,16 @@ class _Writer:
         for name, e in self.shown.preactivations.items():
             eq = Eq(at(name), e, evaluate=False)
             sentence = f"{name}[t] names the argument of the function, so that its derivative can be named"
-            yield self.step(
-                section, sentence, eq, self.typeset_eq(name_latex(name, "t"), e), ("the text",), "program/cut", name
-            )
+            latex = f"{name_latex(name, 't')} = {self.argument(e)}"
+            yield self.step(section, sentence, eq, latex, ("the text",), "program/cut", name)
+
+    def argument(self, e: Expr) -> str:
+        """A function's argument in the order in which its author wrote it."""
+        for equation in self.cell.trees.values():
+            for call in (x for x in walk(equation.value) if isinstance(x, Call)):
+                if lower(call.arguments[0], dict(self.cell.parameters)) == e:
+                    return self.typeset.tree(call.arguments[0])
+        return self.typeset.expression(e)
 
     def loss(self) -> Iterator[Step]:
         section = "The loss"

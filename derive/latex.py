@@ -30,7 +30,9 @@ def name_latex(name: str, *indices: str) -> str:
     >>> name_latex("W_hh"), name_latex("h", "t-1"), name_latex("a_i", "t"), name_latex("dalpha")
     ('W_{hh}', 'h_{t-1}', 'a_{i,t}', '\\\\mathrm{d}\\\\alpha')
     """
-    base, *subscripts = [part for part in name.split("_") if part] or [name.replace("_", r"\_")]
+    base, *subscripts = [part for part in name.split("_") if part] or ["x"]
+    if digits := re.fullmatch(r"([A-Za-z]+)([0-9]+)", base):
+        base, subscripts = digits[1], [digits[2], *subscripts]
     shown = ",".join([*(_word(s) for s in subscripts), *indices])
     return f"{_base(base)}_{{{shown}}}" if shown else _base(base)
 
@@ -38,11 +40,9 @@ def name_latex(name: str, *indices: str) -> str:
 def _base(word: str) -> str:
     if word in _GREEK:
         return rf"\{word}"
-    match = re.fullmatch(r"([A-Za-z]+)([0-9]+)", word)
-    if match:
-        return rf"{_base(match[1])}{{}}^{{({match[2]})}}"
     if len(word) > 1 and word[0] == "d":
-        return rf"\mathrm{{d}}{_base(word[1:])}"
+        space = r"\," if len(word) > 2 and word[1:] not in _GREEK else ""
+        return rf"\mathrm{{d}}{space}{_base(word[1:])}"
     return word if len(word) == 1 else rf"\mathrm{{{word}}}"
 
 
@@ -174,7 +174,7 @@ class Typesetter:
         return name_latex(name) if shift is None else name_latex(name, _time(shift))
 
     def _add(self, e: Expr) -> str:
-        terms = sorted(e.args, key=lambda term: (term.could_extract_minus_sign(), not term.is_number, _rank(term)))
+        terms = sorted(e.args, key=_order_of_terms)
         text = self._e(terms[0], _SUM)
         for term in terms[1:]:
             minus = term.could_extract_minus_sign()
@@ -221,6 +221,12 @@ class Typesetter:
         if name in FUNCTIONS:
             return rf"{FUNCTIONS[name].latex}\left({x}\right)"
         return rf"{FUNCTIONS[name[1:]].latex}'\left({x}\right)"
+
+
+def _order_of_terms(term: Expr) -> tuple[bool, bool, int, tuple[int, str]]:
+    """Where a term stands: what is added first, numbers first, step t before step t + 1."""
+    latest = max((time_of(s)[1] or 0 for s in term.free_symbols if s.name.endswith("]")), default=0)
+    return bool(term.could_extract_minus_sign()), not term.is_number, latest, _rank(term)
 
 
 def _rank(e: Expr) -> tuple[int, str]:

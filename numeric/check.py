@@ -7,9 +7,10 @@
 
 An error is given relative to the largest sum of absolute terms that an entry of the gradient is made of (its
 magnitude), because a gradient that cancels to nothing still carries the rounding of what cancelled.
-J. N. Lyness, C. B. Moler, "Numerical differentiation of analytic functions", SIAM Journal on Numerical Analysis 4 (1967)
-202-210, and W. Squire, G. Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40
-(1998) 110-112, for the complex step.
+
+For the complex step: J. N. Lyness, C. B. Moler, "Numerical differentiation of analytic functions", SIAM Journal on
+Numerical Analysis 4 (1967) 202-210, and W. Squire, G. Trapp, "Using complex variables to estimate derivatives of real
+functions", SIAM Review 40 (1998) 110-112.
 """
 
 from __future__ import annotations
@@ -140,7 +141,8 @@ class _Work:
         self.local = evaluate_loss(problem.loss, result.outputs)[1]
         self.specification = Specification(engine.cell)
         self.complex = Engine(engine.cell, "complex128")
-        self.plain = self.specification.backward(params, inputs, targets, **options)
+        plain = self.specification.backward(params, inputs, targets, **options)
+        self.plain, self.magnitude = _by_name(plain), plain.magnitude
 
     def loss(self, engine: Engine, name: str, index: Index, step: complex) -> Any:
         """The loss with one entry moved."""
@@ -154,7 +156,7 @@ class _Work:
 
     def unfused(self, name: str, index: Index) -> float:
         """The derived program, run node by node."""
-        return float(_by_name(self.plain)[name][index])
+        return float(self.plain[name][index])
 
     def complex_step(self, name: str, index: Index) -> float:
         """Im L(theta + i h) / h."""
@@ -195,7 +197,7 @@ class _Work:
         indices = list(np.ndindex(*self.tensors[name].shape)) if method == "unfused program" else chosen
         own = np.array([self.gradients[name][index] for index in indices])
         other = np.array([_METHODS[method](self, name, index) for index in indices])
-        scale = np.max(self.plain.magnitude.get(name, 0)) or np.abs(self.gradients[name]).max()
+        scale = np.max(self.magnitude.get(name, 0)) or np.abs(self.gradients[name]).max()
         difference = np.abs(other - own)
         error = difference / scale if scale else np.where(difference == 0, 0, np.inf)
         error[np.isnan(error)] = np.inf

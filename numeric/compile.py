@@ -59,7 +59,7 @@ def _number(e: Expr, dtype: Any) -> float:
 
 
 def _parted(e: Expr) -> tuple[Expr | None, list[Expr]]:
-    """A sum, product or call in two parts: what its arguments without symbols make, None if there are none; the rest."""
+    """A sum, product or call in two: what its arguments without symbols make (None if there are none), the others."""
     constant = [a for a in e.args if not a.free_symbols]
     return (e.func(*constant) if constant else None), [a for a in e.args if a.free_symbols]
 

@@ -4,8 +4,8 @@
     loss, grads = engine.value_and_grad(params, inputs, targets)
 
 Arrays are time-major; a step's work is what :mod:`numeric.plan` planned from the proven program, compiled by
-:mod:`numeric.compile`.  Products with one operand are one product, products with inputs are taken for all steps at once,
-and each matrix's gradient is one product over T * B rows.
+:mod:`numeric.compile`.  Products with one operand are one product, products with inputs are taken for all steps at
+once, and each matrix's gradient is one product over T * B rows.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Engine:
 
     ``cell`` is a :class:`derive.Cell`, a shipped cell's name or a path; ``dtype`` float64, float32 or complex128 (for
     the complex step); ``keep`` what is kept between the passes: "all".  ``backward`` puts another backward program in
-    place of the derived one, to see it fail.  An engine holds no state between calls and may be used from several threads.
-    Raises ValueError for an unknown dtype, and for a constant of the cell that ``dtype`` cannot hold.
+    place of the derived one, to see it fail.  An engine holds no state between calls and may be used from several
+    threads.  Raises ValueError for an unknown dtype, and for a constant of the cell that ``dtype`` cannot hold.
 
     >>> engine = Engine("tanh_rnn")
     >>> params = engine.init(seed=0, D=2, H=3, O=2)
@@ -100,8 +100,9 @@ class Engine:
     def init(self, seed: int = 0, **sizes: int) -> dict[str, Array]:
         """Random parameters, drawn uniformly.
 
-        Within 1/sqrt(columns) for a matrix, within 1/sqrt(size) for a vector, from (1/2, 1) for a scalar.  ``sizes`` gives every letter of ``cell.dimensions``.  Each parameter has a stream of its own, so that another
-        parameter more changes no number.  Raises ValueError for a missing, unknown or impossible size.
+        Within 1/sqrt(columns) for a matrix, within 1/sqrt(size) for a vector, from (1/2, 1) for a scalar.  ``sizes``
+        gives every letter of ``cell.dimensions``.  Each parameter has a stream of its own, so that another parameter
+        more changes no number.  Raises ValueError for a missing, unknown or impossible size.
         """
         extents = check_sizes(self.cell, sizes)
         out = {}
@@ -127,9 +128,9 @@ class Engine:
     ) -> dict[str, Array]:
         """Outputs and states at steps 1..T, each (T, B, size).
 
-        ``inputs`` is (T, B, size), or a dict of such arrays where the cell has several inputs; ``initial`` maps states
-        to (B, size), zero where left out; ``lengths`` is (B,), each sequence's number of steps: beyond it states stay as
-        they are and outputs are zero.  ``steps`` and ``batch`` say T and B for a cell without inputs.
+        ``inputs`` is (T, B, size), or a dict of such arrays where the cell has several inputs; ``initial`` maps
+        states to (B, size), zero where left out; ``lengths`` is (B,), each sequence's number of steps: beyond it
+        states stay as they are and outputs are zero.  ``steps`` and ``batch`` say T and B for a cell without inputs.
         Raises ValueError that names the array, its shape and the one expected.
         """
         data = check_data(self.cell, self.dtype, params, inputs, initial, lengths, steps=steps, batch=batch)
@@ -149,10 +150,10 @@ class Engine:
     ) -> Result:
         """The loss and every gradient.
 
-        ``targets`` belong to the loss: class indices (T, B) or distributions (T, B, size) for "softmax_cross_entropy",
-        an array like the output for "squared_error"; with ``at="last"`` they have no time axis.  The options are ``loss``,
-        ``at``, ``on``, ``reduction``, ``cotangents``, ``initial``, ``lengths``, ``steps`` and ``batch``, as
-        :class:`numeric.problem.Options` says.  Gradients of padding are exactly zero.
+        ``targets`` belong to the loss: class indices (T, B) or distributions (T, B, size) for
+        "softmax_cross_entropy", an array like the output for "squared_error"; with ``at="last"`` they have no time
+        axis.  The options are ``loss``, ``at``, ``on``, ``reduction``, ``cotangents``, ``initial``, ``lengths``,
+        ``steps`` and ``batch``, as :class:`numeric.problem.Options` says.  Gradients of padding are exactly zero.
         Raises TypeError for an unknown option and ValueError that names the array, its shape and the one expected.
         """
         return self._backward(params, inputs, targets, options, want_inputs=True)
@@ -168,8 +169,7 @@ class Engine:
             value, local = evaluate_loss(problem.loss, outputs)
             reverse = self.reverse(plans, tape, local)
             gradients, found = reverse.run(want_inputs=want_inputs)
-        groups = _apart(problem.data, (reverse.states, found, reverse.initial, outputs))
-        states, found, initial, outputs = groups
+        states, found, initial, outputs = _apart(problem.data, (reverse.states, found, reverse.initial, outputs))
         return Result(value, gradients, found, initial, states, outputs)
 
     #: The backward pass; a test may put a wrong one in its place.

@@ -105,8 +105,8 @@ def _on(cell: Cell, on: str | None) -> str:
 class Loss:
     """A loss with its arrays checked.
 
-    ``where`` picks the steps that count from a (T, B, size) array: all of it, or N rows.  ``given`` holds, by root, what
-    stands there in the targets or cotangents, ``count`` what the sum is divided by.
+    ``where`` picks the steps that count from a (T, B, size) array: all of it, or N rows.  ``given`` holds, by root,
+    what stands there in the targets or cotangents, ``count`` what the sum is divided by.
     """
 
     name: str

@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Kernel:
-    """Entrywise work: assignments in order, from ``inputs``; ``outputs`` are those that are wanted, with their sizes."""
+    """Entrywise work: assignments in order, from ``inputs``; ``outputs``, of sizes ``axes``, are those wanted."""
 
     inputs: tuple[Symbol, ...]
     steps: tuple[tuple[Symbol, Expr], ...]

@@ -263,8 +263,8 @@ class Plans:
     """What to compute for one set of outputs and states that a loss reads (None: forward only).
 
     ``kept`` are the values of all steps that are read after their stage, ``into_loop`` those that the loop reads,
-    ``delayed`` the states that are known before it, and ``steady`` the parameters that a matrix is applied to, which are
-    taken as the same input at each step.
+    ``delayed`` the states that are known before it, and ``steady`` the parameters that a matrix is applied to, which
+    are taken as the same input at each step.
     """
 
     def __init__(self, backward: Backward, active: frozenset[str] | None) -> None:

@@ -19,9 +19,9 @@ __all__ = ["Options", "Problem", "check_problem"]
 class Options(TypedDict, total=False):
     """The keyword arguments of every backward pass.
 
-    ``loss`` is "softmax_cross_entropy" (where left out), "squared_error" or "linear"; ``at`` is "every" (where left out)
-    or "last"; ``on`` is the output or state that the loss reads: the only output, or without outputs the first state,
-    where left out; ``reduction`` is "sum" (where left out) or "mean", over the steps and sequences that count;
+    ``loss`` is "softmax_cross_entropy" (where left out), "squared_error" or "linear"; ``at`` is "every" (where left
+    out) or "last"; ``on`` is the output or state that the loss reads: the only output, or without outputs the first
+    state, where left out; ``reduction`` is "sum" (where left out) or "mean", over the steps and sequences that count;
     ``cotangents``, for "linear", is a dict of arrays like the outputs and states, zero for names that are left out.
 
     ``initial`` maps states to (B, size), zero where left out; ``lengths`` is (B,), integers from 1 to T; ``steps`` and

@@ -30,7 +30,7 @@ _RESULT = Symbol("result", real=True)
 
 @dataclass(frozen=True)
 class Summed(Result):
-    """A result with ``magnitude``: by parameter, the sum of the absolute values of the terms of each entry's gradient."""
+    """A result with ``magnitude``: by parameter, the sum of the absolute values of the terms of each entry."""
 
     magnitude: dict[str, Array]
 

@@ -102,8 +102,8 @@ def side_by_side(arrays: Sequence[Array]) -> Array:
 class Tape:
     """What the forward pass leaves.
 
-    ``states`` holds each state with the initial one in front, (T + 1, B, size); ``whole`` maps symbols to their values at
-    all steps, (T, B, size), and vector and scalar parameters to themselves.
+    ``states`` holds each state with the initial one in front, (T + 1, B, size); ``whole`` maps symbols to their
+    values at all steps, (T, B, size), and vector and scalar parameters to themselves.
     """
 
     def __init__(self, plans: Plans, data: Data) -> None:

@@ -19,7 +19,7 @@ from derive.present import Presented
 __all__ = ["Curve", "Measured", "is_exact", "measure", "sizes_of"]
 
 STEPS, BATCH, ENTRIES = 6, 3, 6
-LETTERS = {"H": 8, "D": 4, "O": 3, "K": 5}
+LETTERS = {"H": 8, "D": 4, "O": 2, "K": 5}
 FLOW_STEPS, FLOW_BATCH, FLOW_SIZE = 60, 8, 16
 RADII = (0.5, 1.5, 4.0)
 

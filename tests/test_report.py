@@ -34,7 +34,7 @@ from reports.html import to_html
 from reports.linebreak import aligned, clauses
 from reports.markdown import _latex, to_markdown
 from reports.mathml import characters, displayed, inline
-from reports.measure import Curve, Measured, measure, sizes_of
+from reports.measure import BATCH, STEPS, Curve, Measured, measure, sizes_of
 from reports.prose import prose
 
 SECTIONS = (
@@ -527,7 +527,7 @@ def test_the_fitted_factor_is_that_of_the_recursion():
 
 def test_sizes_are_all_different():
     sizes = sizes_of(("H", "D", "O", "K", "H_c", "D_u", "A"))
-    assert len(set(sizes.values())) == len(sizes)
+    assert len({*sizes.values(), STEPS, BATCH}) == len(sizes) + 2
 
 
 def test_a_document_is_checked_when_it_is_made():
