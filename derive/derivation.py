@@ -12,7 +12,7 @@ from derive.adjoint import Backward, differentiate_step
 from derive.cell import Cell
 from derive.cost import Cost, count_cost, size_symbol
 from derive.jacobian import immediate, step_jacobian
-from derive.latex import Typesetter, name_latex
+from derive.latex import Typesetter, d_latex, name_latex
 from derive.losses import LOSSES
 from derive.lower import lower
 from derive.notation import at, column, diag, matrix, parameter, time_of
@@ -140,7 +140,7 @@ class _Writer:
     def __init__(self, cell: Cell, program: Program, backward: Backward, cost: Cost) -> None:
         self.cell, self.program, self.cost = cell, program, cost
         self.shown = Presented(backward)
-        self.typeset = Typesetter(cell)
+        self.typeset = Typesetter(cell, self.shown.prefix)
         self.number = 0
         self.of: dict[str, int] = {}  # number of the step that states a name
 
@@ -219,16 +219,15 @@ class _Writer:
             local = name in self.cell.outputs or name in self.cell.states
             partial_latex = rf"\frac{{\partial \ell_t}}{{\partial {name_latex(name, 't')}}}"
             terms = ([partial_latex] if local else []) + ([self.typeset.expression(right)] if right != 0 else [])
-            latex = f"{name_latex('d' + name, 't')} = {' + '.join(terms) or '0'}"
-            eq = Eq(at(f"d{name}"), right + (Symbol(f"dl[t]/d{name}[t]", real=True) if local else 0), evaluate=False)
-            yield self.step(section, self.sentence(name), eq, latex, self.rests(name), f"P3/{name}[t]", f"d{name}")
-        names = [f"d{name}" for name in self.shown.named]
-        later = sorted(
-            {n for n in names if any(at(n, 1) in self.shown.equation(s).free_symbols for s in self.cell.states)}
-        )
+            latex = f"{d_latex(name, 't')} = {' + '.join(terms) or '0'}"
+            eq = Eq(at(self.shown.d_name(name)), right + (Symbol(f"dl[t]/d{name}[t]", real=True) if local else 0), evaluate=False)
+            yield self.step(section, self.sentence(name), eq, latex, self.rests(name), f"P3/{name}[t]", f"d {name}")
+        names = list(self.shown.named)
+        states = [self.shown.equation(name).free_symbols for name in self.cell.states]
+        later = sorted(n for n in names if any(at(self.shown.d_name(n), 1) in read for read in states))
         if later:
-            eq = Eq(Symbol(f"{later[0]}[T+1]", real=True), Integer(0), evaluate=False)
-            latex = " = ".join([*(name_latex(n, "T+1") for n in later), "0"])
+            eq = Eq(Symbol(f"{self.shown.d_name(later[0])}[T+1]", real=True), Integer(0), evaluate=False)
+            latex = " = ".join([*(d_latex(n, "T+1") for n in later), "0"])
             sentence = "nothing comes back from beyond the last step; the recursion runs from t = T down to t = 1"
             yield self.step(section, sentence, eq, latex, ("definition",), "lemma/time")
 
@@ -251,7 +250,8 @@ class _Writer:
     def readers(self, symbol: Symbol) -> list[str]:
         """Named nodes at or above a source."""
         if not self.shown.is_unnamed(symbol):
-            return [symbol.name.removesuffix("[t]"), "d" + symbol.name.removesuffix("[t]")]
+            name = symbol.name.removesuffix("[t]")
+            return [name, f"d {name}"]
         return [n for flow in self.shown.backward.flows[symbol] for n in self.readers(flow.source)]
 
     def gradients(self) -> Iterator[Step]:
@@ -261,22 +261,22 @@ class _Writer:
             sentence = f"{name} is the same at every step, so its gradient is a sum over time (and over the batch)"
             if right == 0:
                 sentence = f"{name} cancels from the equations: its gradient is zero"
-            eq = Eq(parameter(f"d{name}"), right, evaluate=False)
-            latex = self.typeset_eq(name_latex(f"d{name}"), right)
-            yield self.step(section, sentence, eq, latex, self.gradient_rests(name), f"P3/{name}", f"d{name}")
+            eq = Eq(parameter(self.shown.d_name(name)), right, evaluate=False)
+            latex = self.typeset_eq(d_latex(name), right)
+            yield self.step(section, sentence, eq, latex, self.gradient_rests(name), f"P3/{name}", f"d {name}")
         for name in self.cell.inputs:
             right = self.shown.sum_of(at(name))
-            eq = Eq(at(f"d{name}"), right, evaluate=False)
-            latex = self.typeset_eq(name_latex(f"d{name}", "t"), right)
+            eq = Eq(at(self.shown.d_name(name)), right, evaluate=False)
+            latex = self.typeset_eq(d_latex(name, "t"), right)
             yield self.step(
                 section, f"the gradient by the input {name}[t]", eq, latex, ("the chain rule",), f"P3/{name}[t]"
             )
         for name in self.cell.states:
             right = Add(*(self.at_first(e) for e in self.shown.terms(at(name, -1))))
-            eq = Eq(Symbol(f"d{name}[0]", real=True), right, evaluate=False)
-            latex = self.typeset_eq(name_latex(f"d{name}", "0"), right)
+            eq = Eq(Symbol(f"{self.shown.d_name(name)}[0]", real=True), right, evaluate=False)
+            latex = self.typeset_eq(d_latex(name, "0"), right)
             sentence = f"the gradient by the initial state {name}[0] is what step 1 hands back"
-            yield self.step(section, sentence, eq, latex, (self.of[f"d{name}"],), f"P3/{name}[t-1]")
+            yield self.step(section, sentence, eq, latex, (self.of[f"d {name}"],), f"P3/{name}[t-1]")
 
     def at_first(self, e: Expr) -> Expr:
         """The same at t = 1."""
@@ -291,7 +291,7 @@ class _Writer:
         else:
             sources = [flow.source for flow in self.shown.backward.flows[parameter(name)]]
             rule = "the chain rule"
-        named = {self.of[n] for s in sources for n in self.readers(s) if n in self.of and n.startswith("d")}
+        named = {self.of[n] for s in sources for n in self.readers(s) if n in self.of and n.startswith("d ")}
         return (*sorted(named), rule, "lemma/time")
 
     def jacobians(self) -> Iterator[Step]:

@@ -13,7 +13,7 @@ from derive.notation import FUNCTIONS, column, diag, entry_sum, lin, matrix_of, 
 from derive.roles import shift_of
 from derive.syntax import Binary, Call, Indexed, Name, Negative, Number, Power, Transposed, Tree
 
-__all__ = ["Typesetter", "cell_latex", "name_latex", "size_latex"]
+__all__ = ["Typesetter", "cell_latex", "d_latex", "name_latex", "size_latex"]
 
 _GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi",
@@ -27,8 +27,8 @@ _SUM, _PRODUCT, _ATOM = 0, 1, 2
 def name_latex(name: str, *indices: str) -> str:
     """A name with its subscripts: ``W_hh`` is W_{hh}, ``a_i`` at time t is a_{i,t}, ``alpha`` the Greek letter.
 
-    >>> name_latex("W_hh"), name_latex("h", "t-1"), name_latex("a_i", "t"), name_latex("dalpha")
-    ('W_{hh}', 'h_{t-1}', 'a_{i,t}', '\\\\mathrm{d}\\\\alpha')
+    >>> name_latex("W_hh"), name_latex("h", "t-1"), name_latex("a_i", "t"), name_latex("W1")
+    ('W_{hh}', 'h_{t-1}', 'a_{i,t}', 'W_{1}')
     """
     base, *subscripts = [part for part in name.split("_") if part] or ["x"]
     if digits := re.fullmatch(r"([A-Za-z]+)([0-9]+)", base):
@@ -37,12 +37,15 @@ def name_latex(name: str, *indices: str) -> str:
     return f"{_base(base)}_{{{shown}}}" if shown else _base(base)
 
 
+def d_latex(name: str, *indices: str) -> str:
+    """The derivative of the loss by a name, dh_t."""
+    shown = name_latex(name, *indices)
+    return rf"\mathrm{{d}}\,{shown}" if shown.startswith(r"\mathrm") else rf"\mathrm{{d}}{shown}"
+
+
 def _base(word: str) -> str:
     if word in _GREEK:
         return rf"\{word}"
-    if len(word) > 1 and word[0] == "d":
-        space = r"\," if len(word) > 2 and word[1:] not in _GREEK else ""
-        return rf"\mathrm{{d}}{space}{_base(word[1:])}"
     return word if len(word) == 1 else rf"\mathrm{{{word}}}"
 
 
@@ -64,8 +67,8 @@ def _time(shift: int) -> str:
 class Typesetter:
     """LaTeX of a cell's expressions; ``scalars`` multiply without a circle."""
 
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
+    def __init__(self, cell: Cell, prefix: str = "d") -> None:
+        self.cell, self.prefix = cell, prefix
         self.kinds = {name: "scalar" for name, shape in cell.parameters.items() if shape == ()}
         self.matrices = {name for name, shape in cell.parameters.items() if len(shape) == 2}
 
@@ -167,11 +170,18 @@ class Typesetter:
     def symbol(self, symbol: Symbol) -> str:
         """A symbol with its time, or a matrix that does not commute."""
         if absolute := re.fullmatch(r"(\w+)\[(\d+)\]", symbol.name):
-            return name_latex(absolute[1], absolute[2])
+            return self.named(absolute[1], absolute[2])
         name, shift = time_of(symbol)
         if name.endswith(".T"):
-            return rf"{name_latex(name[:-2])}^{{\top}}"
-        return name_latex(name) if shift is None else name_latex(name, _time(shift))
+            return rf"{self.named(name[:-2])}^{{\top}}"
+        return self.named(name, *([] if shift is None else [_time(shift)]))
+
+    def named(self, name: str, *indices: str) -> str:
+        """A name, or the derivative that it names."""
+        if name.startswith(self.prefix) and name not in self.cell.axes and name not in self.cell.parameters:
+            inner = name.removeprefix(self.prefix)
+            return d_latex(inner, *indices) if inner else name_latex(name, *indices)
+        return name_latex(name, *indices)
 
     def _add(self, e: Expr) -> str:
         terms = sorted(e.args, key=_order_of_terms)

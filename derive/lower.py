@@ -41,6 +41,8 @@ _SIGN_OF: dict[str, Callable[[int], int]] = {
     "relu": lambda s: max(s, 0),
 }
 
+_BOUNDED = ("tanh", "sigmoid", "sin", "cos", "erf", "softsign")  # |f(x)| is at most 1
+
 
 @lru_cache(maxsize=4096)
 def signs(e: Expr) -> Signs:
@@ -61,7 +63,8 @@ def _sign(value: Any) -> Signs:
 
 def _signs_by_form(e: Expr) -> Signs:
     if e.is_Add:
-        return reduce(_sum_signs, map(signs, e.args))
+        number, rest = e.as_coeff_Add()
+        return _sign(number) if bound(rest) < abs(number) else reduce(_sum_signs, map(signs, e.args))
     if e.is_Mul:
         return reduce(lambda a, b: frozenset(x * y for x in a for y in b), map(signs, e.args))
     if e.is_Pow:
@@ -72,6 +75,20 @@ def _signs_by_form(e: Expr) -> Signs:
 
 def _sum_signs(a: Signs, b: Signs) -> Signs:
     return _ANY if {1, -1} <= a | b else frozenset(x or y for x in a for y in b)
+
+
+@lru_cache(maxsize=4096)
+def bound(e: Expr) -> Expr:
+    """A number that the size of an expression does not exceed; oo if its form tells none."""
+    if e.is_Rational:
+        return abs(e)
+    if e.is_Add or e.is_Mul:
+        out = e.func(*map(bound, e.args))
+    elif e.is_Pow and e.exp > 0:
+        out = bound(e.base) ** e.exp
+    else:
+        out = Integer(1) if type(e).__name__ in _BOUNDED else oo
+    return out if out < LIMITS.number else oo
 
 
 @lru_cache(maxsize=4096)

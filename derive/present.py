@@ -85,12 +85,22 @@ class Presented:
                 e = e.xreplace({prime: self.value_of.get(prime, prime)})
         return e.xreplace(dict(self.inline))
 
+    @cached_property
+    def prefix(self) -> str:
+        """What a derivative's name begins with: d, or dL_d where the cell has a name such as dh beside h."""
+        names = {*self.cell.axes, *self.cell.parameters, *self.preactivations}
+        return "dL_d" if any(f"d{name}" in names for name in names) else "d"
+
+    def d_name(self, name: str) -> str:
+        """The name of the derivative by a name."""
+        return self.prefix + name
+
     def d(self, symbol: Symbol) -> Expr:
         """The derivative by a node: its name, or, for an unnamed node, what it equals."""
         if self.is_unnamed(symbol):
             return self.sum_of(symbol)
         name, shift = time_of(symbol)
-        return at(f"d{name}", shift or 0)
+        return at(self.d_name(name), shift or 0)
 
     def terms(self, symbol: Symbol) -> list[Expr]:
         """The flows into a symbol."""

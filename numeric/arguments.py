@@ -71,7 +71,7 @@ def raw_array(name: str, value: Any) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array; fill it, and say with lengths= where sequences end")
     try:
-        array = np.asarray(value)
+        array = np.asarray(value, order="C")  # so that no number depends on how the author's lies in memory
     except Exception as error:  # whatever a foreign array raises when it is asked for its numbers
         raise ValueError(f"{name} is not an array: {error}") from None
     if array.dtype.kind not in "iufc":

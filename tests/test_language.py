@@ -309,6 +309,8 @@ def test_functions_and_constants_stay_as_they_were_written():
         ("log(1 + x[t]**2) + 1/(2 + p**4) + sqrt(exp(x[t]))", []),
         ("1/(-1 - x[t]**2) + 1/(-sigmoid(p)) + log(softplus(x[t]))", []),
         ("x[t]/(pi - 3) + x[t]/(-2) + log(exp(1) - 2.7) + log(sin(1))", []),  # constants are decided
+        ("1/(2 + tanh(p)) + x[t]/(sin(p)*cos(x[t]) - 3/2) + log(1.1 - erf(x[t])**2)", []),
+        ("1/(1 + tanh(p)) + log(3 - 3*sigmoid(p))", ["1 + tanh(p) != 0", "3 - 3*sigmoid(p) > 0"]),
         ("abs(-3) + relu(p - p) + tanh(x[t])", []),  # no kink at a constant
     ],
 )
