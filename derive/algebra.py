@@ -89,7 +89,7 @@ class Entries:
     def entry(self, e: Expr, k: int) -> Any:
         """Entry ``k`` of ``e``."""
         known = self.known.setdefault(k, {})
-        for product in sorted(e.atoms(lin), key=lambda p: p.count(lin)):
+        for product in _outermost(e):
             if product not in known:
                 known[product] = self.product(product, k)
         return evaluate(e, lambda s: self.scalars[s] if s in self.scalars else self.vectors[s][k], self.algebra, known)
@@ -99,6 +99,13 @@ class Entries:
         matrix = self.matrices[name]
         row = [r[k] for r in matrix] if transposed else matrix[k]
         return total([w * self.entry(e.args[1], j) for j, w in enumerate(row)])
+
+
+def _outermost(e: Expr) -> list[Expr]:
+    """The products of an expression that do not stand inside another one: those whose entry k is asked for."""
+    if isinstance(e, lin):
+        return [e]
+    return list(dict.fromkeys(p for a in e.args for p in _outermost(a)))
 
 
 def total(values: list[Any]) -> Any:

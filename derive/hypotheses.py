@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from sympy import Expr
 
-from derive.lower import Lowering, holds, is_constant
+from derive.lower import Lowering
 from derive.notation import FUNCTIONS
+from derive.signs import holds, is_constant
 from derive.syntax import Binary, Call, Equation, Power, Tree, walk
 
 __all__ = ["Hypothesis", "find_hypotheses"]

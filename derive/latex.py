@@ -196,9 +196,11 @@ class Typesetter:
             return r" \, ".join(self._e(factor, _PRODUCT) for factor in e.args), _PRODUCT
         if e.could_extract_minus_sign():
             return f"-{self._e(-e, _PRODUCT)}", _SUM
-        above, below = e.as_numer_denom()
-        if below != 1:
-            return rf"\frac{{{self.expression(above)}}}{{{self.expression(below)}}}", _ATOM
+        below = Mul(*(1 / f for f in e.args if f.is_Pow and f.exp.is_negative))
+        divisor = next((f.q for f in e.args if f.is_Rational), 1)
+        if below != 1 or divisor != 1:
+            above = Mul(*(f for f in e.args if not (f.is_Pow and f.exp.is_negative))) * divisor
+            return rf"\frac{{{self.expression(above)}}}{{{self.expression(divisor * below)}}}", _ATOM
         scalar = [f for f in e.args if f.is_number or self.is_scalar(f)]
         vectors = sorted((f for f in e.args if f not in scalar), key=_rank)
         parts = [self._e(f, _PRODUCT) for f in scalar]

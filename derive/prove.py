@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from sympy import Symbol
 
@@ -19,7 +20,7 @@ from derive.present import Presented
 from derive.sample import Sample
 from derive.step_proofs import StepAtSize, StepForEverySize, check_cut, leaf_name, uniform
 from derive.unroll import Gradient
-from derive.unrolled_proofs import Unrolled
+from derive.unrolled_proofs import RIGHT, Unrolled
 from derive.words import leaves_of
 from derive.write import write
 from derive.zero import Budget, BudgetError, is_zero
@@ -130,20 +131,22 @@ class _Work:
         self.derivation, self.cell = derivation, derivation.cell
         self.backward: Backward = derivation.backward
         self.program = derivation.program
+        self.too_much = ""
+        self.sizes: dict[str, tuple[int, int, int]] = {}  # of the unrolled problems, by obligation
         self.words = StepForEverySize(self.program)
         self.step = self.feasible_step()
-        self.small = Unrolled(self.program, 2, uniform(self.cell, 2), Sample(), batch=2)
 
-    def feasible_step(self) -> StepAtSize:
-        """P2 at H = 2 where plain ``diff`` can do it, else at H = 1."""
-        step = StepAtSize(self.program, 2, Budget())
-        try:
-            _ = step.truth
-        except BudgetError:
-            step = StepAtSize(self.program, 1, Budget())
-        except ZeroDivisionError:
-            pass
-        return step
+    def feasible_step(self) -> StepAtSize | None:
+        """P2 at size 2 by plain ``diff`` or, where that is too much, over jets; at size 1; None where nothing is feasible."""
+        for size, literal in ((2, True), (2, False), (1, False)):
+            step = StepAtSize(self.program, size, Budget(), literal=literal)
+            try:
+                _ = step.truth
+            except BudgetError as error:
+                self.too_much = str(error)
+                continue
+            return step
+        return None
 
     def exact(self, steps: int, size: int, batch: int = 1) -> Unrolled:
         return Unrolled.exact(self.program, steps, uniform(self.cell, size), Budget(), batch)
@@ -187,13 +190,22 @@ class _Work:
 
     def at_a_size(self) -> list[Obligation]:
         """P2."""
-        sizes = " = ".join([*self.cell.dimensions, str(next(iter(self.step.sizes.values())))])
+        step = self.step
+        size = next(iter(step.sizes.values())) if step else 1
+        sizes = " = ".join([*self.cell.dimensions, str(size)])
+        how = "plain diff of explicit scalars; flint" if step and step.literal else "forward differentiation; flint"
+
+        def check(leaf: Symbol | str) -> Outcome:
+            if step is None:
+                return None, f"not done at this size: it needs {self.too_much}"
+            return step.check(self.backward, leaf)
+
         return [
             discharge(
                 f"P2/{leaf_name(leaf)}",
                 f"with free cotangents the gradient by {leaf_name(leaf)} is that of one step at {sizes}",
-                "plain diff of explicit scalars; flint",
-                lambda leaf=leaf: self.step.check(self.backward, leaf),
+                how,
+                partial(check, leaf),
             )
             for leaf in leaves_of(self.program)
         ]
@@ -230,10 +242,11 @@ class _Work:
 
         def check() -> Outcome:
             for o in smaller:
-                if o.name.endswith(f"B={batch} size={size}") and o.holds is None:
-                    return None, f"not done at this size: fewer steps exceeded the budget already ({o.name})"
+                if o.holds is None and o.name in self.sizes and _within(self.sizes[o.name], (steps, size, batch)):
+                    return None, f"not done at this size: a smaller one exceeded the budget already ({o.name})"
             return self.exact(steps, size, batch).check(self.backward)
 
+        self.sizes[f"P1/jets T={steps} B={batch} size={size}"] = (steps, size, batch)
         sequences = f", {batch} sequences" if batch > 1 else ""
         return discharge(
             f"P1/jets T={steps} B={batch} size={size}",
@@ -325,24 +338,38 @@ class _Work:
 
         A check whose budget a mistake exceeds has not judged it, and is not credited with it.
         """
-        right = self.small.derived(self.backward)
         verdicts: dict[str, list[tuple[str, bool]]] = {"P2": [], "P3": []}
-        checks = {"P2": self.step.rejects, "P3": self.words.rejects}
+        checks: dict[str, Callable[[Backward], bool]] = {"P3": self.words.rejects}
+        # where a check has size 1, a transpose is no mistake: what is planted must show at the check's own sizes
+        samples = {"P3": Unrolled(self.program, 1, uniform(self.cell, 2), Sample())}
+        if self.step is not None:
+            checks["P2"] = self.step.rejects
+            samples["P2"] = Unrolled(self.program, 1, self.step.sizes, Sample())
+        right = {check: sample.derived(self.backward) for check, sample in samples.items()}
         for i, planted in enumerate(plant(self.backward)):
-            if not _differs(self.small.derived(planted.backward), right):
-                continue
             for check, rejects in checks.items():
+                if not _differs(samples[check].derived(planted.backward), right[check]):
+                    continue
                 seen = _judged(lambda rejects=rejects, p=planted: rejects(p.backward))
                 if seen is not None:
                     verdicts[check].append((f"{planted.mistake} in {planted.where}, number {i}", seen))
         loops = Unrolled(self.program, 6, uniform(self.cell, 2), Sample(3), batch=2)
-        verdicts["P1, the loop"] = [(loop.name, loops.rejects(self.backward, loop)) for loop in LOOP_MISTAKES]
-        verdicts["P1, the loop"].append(("batch-mean", loops.rejects(self.backward, mean=True)))
+        whole = loops.derived(self.backward)
+        wrong = [(loop.name, loop, False) for loop in LOOP_MISTAKES] + [("batch-mean", RIGHT, True)]
+        verdicts["P1, the loop"] = [
+            (name, loops.rejects(self.backward, loop, mean=mean))
+            for name, loop, mean in wrong
+            if _differs(loops.derived(self.backward, loop, mean), whole)
+        ]
         missed = [f"{what} ({check})" for check, rows in verdicts.items() for what, seen in rows if not seen]
         names = {what for rows in verdicts.values() for what, _ in rows}
         unseen = {what for rows in verdicts.values() for what, seen in rows if not seen}
         counts = {check: (sum(seen for _, seen in rows), len(rows)) for check, rows in verdicts.items()}
         return Score(len(names - unseen), len(names), tuple(missed), counts)
+
+
+def _within(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return all(x <= y for x, y in zip(a, b, strict=True))
 
 
 def _vanishes(h: Hypothesis) -> bool:

@@ -19,6 +19,7 @@ from sympy import Expr, Integer, Symbol
 from derive.adjoint import Backward
 from derive.algebra import SymPyScalars, evaluate, total, tree_size
 from derive.cell import Cell
+from derive.jets import Jets
 from derive.notation import applications, at, lin, parameter, transpose
 from derive.obligations import Outcome, agree
 from derive.program import Pointwise, Program
@@ -37,9 +38,10 @@ def uniform(cell: Cell, size: int) -> dict[str, int]:
 def capacity(cell: Cell, steps: int, sizes: Mapping[str, int]) -> int:
     """An upper bound on the symbols and function values of an unrolled problem, its free cotangents included."""
     leaves = len(Problem(cell, SymPyScalars(), steps, sizes, lambda key: key).keys())
-    calls = sum(len(applications(e)) * max(sizes.values()) for e in cell.equations.values())
+    # a function value and its derivative, and perhaps a divisor in it; reciprocals
+    parts = sum(3 * len(applications(e)) + e.count(lambda x: x.is_Pow and x.exp.is_negative) for e in cell.equations.values())
     roots = sum(sizes[cell.axes[n]] for n in (*cell.outputs, *cell.states))
-    return leaves + steps * (2 * calls + roots) + roots + 8
+    return leaves + steps * (parts * max(sizes.values()) + roots) + roots + 8
 
 
 MAX_LITERAL = 3_000
@@ -77,13 +79,17 @@ def leaf_name(leaf: Symbol | str) -> str:
 
 
 class StepAtSize:
-    """P2: one step at a size, with free cotangents, against plain differentiation of its explicit scalars."""
+    """P2: one step at a size, with free cotangents, against differentiation of its explicit scalars.
 
-    def __init__(self, program: Program, size: int, budget: Budget) -> None:
-        self.cell, self.program = program.cell, program
+    ``literal`` says how: by SymPy's plain ``diff``, or, where the expression is too large for that, forward over jets.
+    """
+
+    def __init__(self, program: Program, size: int, budget: Budget, *, literal: bool = True) -> None:
+        self.cell, self.program, self.literal = program.cell, program, literal
         self.sizes = uniform(self.cell, size)
         self.field = Field(capacity(self.cell, 1, self.sizes), budget)
         self.problem = Problem(self.cell, self.field, 1, self.sizes, lambda key: self.field.generator(self.symbol(key)))
+        self.jets = Jets(self.field)
         self.roots = [(s, k) for s in roots_of(program) for k in range(self.sizes[program.axes[s]])]
 
     def symbol(self, key: Key) -> Symbol:
@@ -94,16 +100,18 @@ class StepAtSize:
 
     @cached_property
     def truth(self) -> Gradient:
-        """The derivative of <e, F> by every leaf, by SymPy's ``diff`` of the explicit expression."""
-        literal = Problem(self.cell, SymPyScalars(), 1, self.sizes, self.symbol)
-        (values,) = unroll(literal)
+        """The derivative of <e, F> by every leaf: by SymPy's ``diff`` of the explicit expression, or over jets."""
+        keys = self.problem.keys()
+        if not self.literal:
+            (jets,) = unroll(Problem(self.cell, self.jets, 1, self.sizes, lambda key: self.jets.leaf(self.symbol(key))))
+            slopes = total([jets[s][k] * self.field.generator(self.cotangent(s, k)) for s, k in self.roots]).d
+            zero = self.field.number(Integer(0))
+            return {key: slopes.get(self.symbol(key), zero) for key in keys}
+        (values,) = unroll(Problem(self.cell, SymPyScalars(), 1, self.sizes, self.symbol))
         loss = total([values[s][k] * self.cotangent(s, k) for s, k in self.roots])
         known: dict[Any, Any] = {}
-        slopes = differentiate(loss, [self.symbol(key) for key in self.problem.keys()])
-        return {
-            key: evaluate(slope, self.field.generator, self.field, known)
-            for key, slope in zip(self.problem.keys(), slopes, strict=True)
-        }
+        slopes = differentiate(loss, [self.symbol(key) for key in keys])
+        return {k: evaluate(s, self.field.generator, self.field, known) for k, s in zip(keys, slopes, strict=True)}
 
     @cached_property
     def tape(self) -> dict[Symbol, list[Any]]:

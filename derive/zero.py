@@ -34,7 +34,7 @@ class Budget:
     The size decides in practice, so that the same proof stops at the same place everywhere; the clock is the last resort.
     """
 
-    def __init__(self, size: int = 4_000_000, seconds: float = 20.0) -> None:
+    def __init__(self, size: int = 3_000_000, seconds: float = 20.0) -> None:
         self.size, self.seconds = size, seconds
         self.renew()
 
@@ -139,9 +139,9 @@ class Quotient:
 class Field:
     """Rational functions over the rationals in symbols and in atoms for function values.
 
-    ``size`` bounds the number of symbols and atoms together.  ``level`` says which relations are used: 0, a reciprocal is an
-    atom too, so that everything is a polynomial and no divisor has to be found; 1, quotients in lowest terms; 2, sigmoid,
-    tanh and softplus in exponentials as well.  Zero at any level is zero.
+    ``size`` bounds the number of symbols and atoms together.  ``level`` says which relations are used: 0, reciprocals and
+    derivatives such as tanh' are atoms too, so that everything is a polynomial, and a short one; 1, quotients in lowest
+    terms, and tanh' = 1 - tanh^2; 2, sigmoid, tanh and softplus in exponentials as well.  Zero at any level is zero.
     """
 
     def __init__(self, size: int, budget: Budget, *, level: int = 0) -> None:
@@ -178,9 +178,9 @@ class Field:
     def call(self, name: str, x: Any) -> Quotient:
         """f(x), by the relations that hold for f and otherwise as an atom."""
         x = x if isinstance(x, Quotient) else Quotient(self, self.one * x)
-        if name in CLOSED:
+        if name in CLOSED and self.level > 0:
             return CLOSED[name](x, self.call)
-        if name == "derf":
+        if name == "derf" and self.level > 0:
             return 2 * self.call("exp", -(x**2)) / self.call("sqrt", self.number(sympy.pi))
         if self.level == 2 and name in _IN_EXPONENTIALS:
             return _IN_EXPONENTIALS[name](x, self.call)
@@ -231,6 +231,11 @@ _REFLECT: dict[str, Any] = {
     "sin": lambda f, x: -f,
     "erf": lambda f, x: -f,
     "dabs": lambda f, x: -f,
+    "softsign": lambda f, x: -f,
+    "dtanh": lambda f, x: f,
+    "dsigmoid": lambda f, x: f,
+    "derf": lambda f, x: f,
+    "dsoftsign": lambda f, x: f,
     "cos": lambda f, x: f,
     "abs": lambda f, x: f,
     "sigmoid": lambda f, x: 1 - f,

@@ -274,4 +274,4 @@ def _lengths(lengths: Any, steps: int, batch: int) -> Array | None:
         raise ValueError(f"lengths has shape {array.shape} and dtype {array.dtype}; {expected}")
     if array.min() < 1 or array.max() > steps:
         raise ValueError(f"lengths runs from {array.min()} to {array.max()}; expected 1 to T = {steps}")
-    return array.astype(np.int64)
+    return None if array.min() == steps else array.astype(np.int64)

@@ -38,16 +38,20 @@ STAGES = ("before", "loop", "after")
 
 
 class ForwardPlan:
-    """How the values of all nodes are computed; ``kept`` are the symbols whose values at every step are wanted."""
+    """How the values of nodes are computed: those in ``kept``, wanted at every step, the states, and what these need."""
 
     def __init__(self, program: Program, kept: frozenset[Symbol]) -> None:
         self.program, self.kept = program, kept
         self.stage = stages(program)
+        needed = set(kept) | {at(name) for name in program.cell.states}
+        for node in (n for n in reversed(program.nodes) if n.symbol in needed):
+            needed |= set(program.reads(node))
+        self.nodes = tuple(n for n in program.nodes if n.symbol in needed)
 
     def operations(self, stage: str) -> tuple[Operation, ...]:
         """The operations of a stage, in order."""
         jobs = []
-        for node in (n for n in self.program.nodes if self.stage[n.symbol] == stage):
+        for node in (n for n in self.nodes if self.stage[n.symbol] == stage):
             if isinstance(node, Pointwise):
                 jobs.append(Job(node.symbol, node.axis, symbols_of(node.expression), expression=node.expression))
             else:
@@ -60,12 +64,12 @@ class ForwardPlan:
             return True
         own = self.stage[symbol]
         name, _ = time_of(symbol)
-        readers = [n for n in self.program.nodes if symbol in self.program.reads(n)]
+        readers = [n for n in self.nodes if symbol in self.program.reads(n)]
         return any(self.stage[n.symbol] != own for n in readers) or name in self.program.cell.states
 
-    def crossing(self, stage: str) -> tuple[Symbol, ...]:
+    def leaving(self, stage: str) -> tuple[Symbol, ...]:
         """Values of a stage that are read outside of it or kept."""
-        return tuple(n.symbol for n in self.program.nodes if self.stage[n.symbol] == stage and self.wanted(n.symbol))
+        return tuple(n.symbol for n in self.nodes if self.stage[n.symbol] == stage and self.wanted(n.symbol))
 
 
 def stages(program: Program) -> dict[Symbol, str]:
@@ -262,9 +266,9 @@ class BackwardPlan:
 class Plans:
     """What to compute for one set of outputs and states that a loss reads (None: forward only).
 
-    ``kept`` are the values of all steps that are read after their stage, ``into_loop`` those that the loop reads,
-    ``delayed`` the states that are known before it, and ``steady`` the parameters that a matrix is applied to, which
-    are taken as the same input at each step.
+    ``kept`` are the values of all steps that the backward pass or the user reads; ``into_loop`` those that the loop
+    reads, ``from_loop`` those that it leaves.  ``delayed`` are the states that are known before it, and ``steady`` the
+    parameters that a matrix is applied to, which are taken as the same input at each step.
     """
 
     def __init__(self, backward: Backward, active: frozenset[str] | None) -> None:
@@ -272,10 +276,11 @@ class Plans:
         self.cell = self.program.cell
         self.backward = None if active is None else BackwardPlan(backward, active)
         stored = self.backward.stored() if self.backward else frozenset()
-        forward = ForwardPlan(self.program, stored | {at(name) for name in self.cell.outputs})
+        self.kept = stored | {at(name) for name in self.cell.outputs}
+        forward = ForwardPlan(self.program, self.kept)
         self.operations = {stage: forward.operations(stage) for stage in STAGES}
         states = {at(name) for name in self.cell.states}
-        self.kept = {stage: tuple(s for s in forward.crossing(stage) if s not in states) for stage in STAGES}
+        self.from_loop = tuple(s for s in forward.leaving("loop") if s not in states)
         early = {s for s, stage in forward.stage.items() if stage == "before"}
         read = {s for operation in self.operations["loop"] for s in reads_of(operation)}
         self.into_loop = tuple(sorted(read & (early | {at(name) for name in self.cell.inputs}), key=str))

@@ -124,8 +124,7 @@ class Tape:
 
     def forget(self) -> None:
         """Drop the values that nothing reads any more."""
-        kept = self.fixed.union(*self.plans.kept.values())
-        self.whole = {s: x for s, x in self.whole.items() if s in kept}
+        self.whole = {s: x for s, x in self.whole.items() if s in self.fixed or s in self.plans.kept}
 
     def room(self, axis: str) -> Array:
         """Room for a vector at every step."""
@@ -158,7 +157,7 @@ def run_forward(plans: Plans, data: Data) -> Tape:
 
 def _forward_loop(plans: Plans, tape: Tape) -> None:
     data, constants, mask = tape.data, tape.runner.constants, tape.data.mask
-    kept = [(s, tape.room(plans.program.axes[s])) for s in plans.kept["loop"]]
+    kept = [(s, tape.room(plans.program.axes[s])) for s in plans.from_loop]
     tape.whole |= dict(kept)
     inputs = [(s, tape.whole[s]) for s in plans.into_loop]
     states = [(at(name), at(name, -1), slab) for name, slab in tape.states.items()]

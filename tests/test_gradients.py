@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hand_written import LOOPS
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from problems import make_scene, scenes
 from strategies import cell_texts
@@ -18,6 +18,7 @@ import numeric
 from derive.mistakes import MISTAKES, plant
 from numeric.explicit import explicit_gradient, explicit_jacobian
 from numeric.run import Reverse
+from numeric.specification import Specification
 
 U = 2.0**-53
 CELLS = derive.cells()
@@ -47,8 +48,9 @@ def test_engine_agrees_with_the_brute_force_symbolic_gradient(name, steps, size)
     cotangents = [{n: c[t, 0] for n, c in scene.options["cotangents"].items()} for t in range(steps)]
     inputs, initial = {n: x[:, 0] for n, x in scene.inputs.items()}, {n: x[0] for n, x in scene.initial.items()}
     right = explicit_gradient(cell, scene.params, inputs, initial, cotangents, sizes)
+    scale = Specification(cell).backward(scene.params, scene.inputs, initial=scene.initial, **scene.options).magnitude
     for parameter, gradient in found.params.items():
-        assert relative(gradient, right[parameter]) < 64 * U, parameter
+        assert relative(gradient, right[parameter], scale[parameter].max()) < 64 * U, parameter
     assert relative(found.inputs["x"][:, 0], right["x"]) < 64 * U
     for state in cell.states:
         assert relative(found.initial[state][0], right[f"{state}0"]) < 64 * U
@@ -167,7 +169,8 @@ def test_the_dot_product_law_at_full_size(name):
     assert abs(left - right) < 2**12 * U * scale
 
 
-@settings(max_examples=12)
+# a cell that fails says enough: shrinking it would prove hundreds of others
+@settings(max_examples=12, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(text=cell_texts(), seed=st.integers(0, 10**6))
 def test_random_cells_are_proven_and_their_engine_agrees_with_the_complex_step(text, seed):
     cell = derive.parse(text)

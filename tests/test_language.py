@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import dataclasses
+import math
 import operator
 import pickle
 import random
@@ -19,8 +20,10 @@ from hypothesis import strategies as st
 from strategies import cell_texts
 
 import derive
+from derive.algebra import evaluate
 from derive.errors import edit_distance, is_one_edit
 from derive.notation import FUNCTIONS, at, lin, parameter, transpose
+from derive.signs import bound, signs
 from derive.syntax import LIMITS, parse_lines
 from derive.write import write
 
@@ -318,6 +321,52 @@ def test_conditions_are_read_from_the_text(right, conditions):
     cell = derive.parse(f"h[t] = h[t-1] + 0*(W @ x[t])\ny[t] = {right} + 0*p*h[t-1]")
     assert [f"{write(h.expression)} {h.relation}" for h in cell.hypotheses] == conditions
     assert all(h.line == 2 and h.equation.startswith("y[t] = ") for h in cell.hypotheses)
+
+
+OWN = {
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)), "relu": lambda x: max(x, 0.0), "abs": abs,
+    "softplus": lambda x: math.log1p(math.exp(x)), "softsign": lambda x: x / (1 + abs(x)),
+}  # fmt: skip
+
+
+class Floats:
+    """Plain floats, in which a sign can be looked at."""
+
+    def number(self, value):
+        return float(value)
+
+    def call(self, name, x):
+        return OWN[name](x) if name in OWN else getattr(math, name)(x)
+
+
+def check_signs(expression, seed, claimed=signs, limit=bound):
+    """Whether every part of an expression has a sign and a size that were claimed, at a random point."""
+    rng = random.Random(seed)
+    values = {}
+
+    def leaf(symbol):
+        return values.setdefault(symbol, rng.uniform(-2, 2))
+
+    known = {product: leaf(product) for product in expression.atoms(lin)}
+    evaluate(expression, leaf, Floats(), known)
+    seen = {part: value for part, value in known.items() if abs(value) > 1e-9}
+    return all(
+        int(math.copysign(1, value)) in claimed(part) and abs(value) < limit(part) + 1e-9
+        for part, value in seen.items()
+    )
+
+
+@given(cell_texts(), st.integers(0, 2**20))
+def test_the_signs_that_are_claimed_are_the_signs_that_are_seen(text, seed):
+    for expression in derive.parse(text).equations.values():
+        assert check_signs(expression, seed)
+
+
+def test_a_claim_about_signs_that_is_too_bold_is_seen():
+    x = at("x")
+    assert check_signs(1 - x**2, 1)
+    assert not check_signs(1 - x**2, 1, claimed=lambda e: {1})
+    assert not check_signs(FUNCTIONS["exp"](x), 1, limit=lambda e: 1)
 
 
 # ---------------------------------------------------------------------------------------------- what is refused
