@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from sympy import Expr, Integer, Symbol
+from sympy import Expr, S, Symbol
 
 from derive.notation import at, parameter
 from derive.program import Pointwise, Product, Program
@@ -43,7 +43,7 @@ class Adjoint:
     source: Symbol
     matrix: str
     transposed: bool
-    scale: Expr = Integer(1)
+    scale: Expr = S.One
 
 
 Flow = Through | Adjoint
@@ -62,7 +62,8 @@ class Outer:
 class Backward:
     """The backward program: for every symbol the flows whose sum is its derivative, one step's worth.
 
-    ``flows`` is ordered so that each source comes before what it flows into: nodes, then inputs, previous states, vector
+    ``flows`` is ordered so that each source comes before what it flows into: nodes, then inputs, previous states,
+    vector
     and scalar parameters.  ``matrices`` holds the outer products of each matrix.  A state's own d starts from what is
     carried in from the next step, an output's and a state's from the local loss.
     """

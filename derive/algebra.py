@@ -1,7 +1,7 @@
 """One expression, many readings: evaluating entries over any algebra that has + - * / and powers.
 
-The proof reads a cell over SymPy scalars, over rational functions (:mod:`derive.zero`), over jets that carry derivatives
-and over balls; it is always this one evaluator.
+The proof reads a cell over SymPy scalars, over rational functions (:mod:`derive.zero`), over jets that carry
+derivatives and over balls; it is always this one evaluator.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class Entries:
         return evaluate(e, lambda s: self.scalars[s] if s in self.scalars else self.vectors[s][k], self.algebra, known)
 
     def product(self, e: Expr, k: int) -> Any:
+        """Entry ``k`` of a product, spelled out."""
         name, transposed = matrix_of(e)
         matrix = self.matrices[name]
         row = [r[k] for r in matrix] if transposed else matrix[k]

@@ -32,7 +32,8 @@ class Cost:
     """Polynomials in T, B and the cell's sizes.
 
     ``forward`` and ``backward`` are multiply-adds in matrix products (``backward`` without the inputs' gradient, which
-    costs ``inputs`` more), ``*_entrywise`` entrywise operations, ``stored`` numbers kept for the backward pass, ``states``
+    costs ``inputs`` more), ``*_entrywise`` entrywise operations, ``stored`` numbers kept for the backward pass,
+    ``states``
     those of them that are states, ``sequential`` the multiply-adds that wait for the step before (or after).
     """
 

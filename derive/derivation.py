@@ -28,7 +28,8 @@ __all__ = ["Derivation", "Step", "differentiate", "operator"]
 class Step:
     """One step: a sentence, an equation, and what it rests on.
 
-    ``equation`` is SymPy in generic entries (:mod:`derive.notation`), ``latex`` the same as papers print it; ``rests_on``
+    ``equation`` is SymPy in generic entries (:mod:`derive.notation`), ``latex`` the same as papers print it;
+    ``rests_on``
     holds the numbers of earlier steps and the names of rules; ``obligation`` is where the proof shows it, or "".
     """
 
@@ -220,7 +221,11 @@ class _Writer:
             partial_latex = rf"\frac{{\partial \ell_t}}{{\partial {name_latex(name, 't')}}}"
             terms = ([partial_latex] if local else []) + ([self.typeset.expression(right)] if right != 0 else [])
             latex = f"{d_latex(name, 't')} = {' + '.join(terms) or '0'}"
-            eq = Eq(at(self.shown.d_name(name)), right + (Symbol(f"dl[t]/d{name}[t]", real=True) if local else 0), evaluate=False)
+            eq = Eq(
+                at(self.shown.d_name(name)),
+                right + (Symbol(f"dl[t]/d{name}[t]", real=True) if local else 0),
+                evaluate=False,
+            )
             yield self.step(section, self.sentence(name), eq, latex, self.rests(name), f"P3/{name}[t]", f"d {name}")
         names = list(self.shown.named)
         states = [self.shown.equation(name).free_symbols for name in self.cell.states]
@@ -351,7 +356,8 @@ class _Writer:
         slope, direct = sympy.Function("dL/ds")(t), sympy.Function("d+s/dtheta")(t)
         eq = Eq(Symbol("dL/dtheta"), sympy.Sum(slope * direct, (t, 1, last)), evaluate=False)
         latex = (
-            r"\frac{\mathrm{d} \mathcal{L}}{\mathrm{d} \theta} = \sum_{t=1}^{T} \frac{\partial \mathcal{L}}{\partial s_t} \,"
+            r"\frac{\mathrm{d} \mathcal{L}}{\mathrm{d} \theta}"
+            r" = \sum_{t=1}^{T} \frac{\partial \mathcal{L}}{\partial s_t} \,"
             r" \frac{\partial^{+} s_t}{\partial \theta}, \qquad \frac{\partial \mathcal{L}}{\partial s_t} ="
             r" \sum_{u=t}^{T} \frac{\partial \ell_u}{\partial s_u} \, J_u \cdots J_{t+1}"
         )
@@ -361,7 +367,8 @@ class _Writer:
         eq = Eq(p(t), j(t) * p(t - 1) + direct, evaluate=False)
         latex = (
             r"P_t = J_t \, P_{t-1} + \frac{\partial^{+} s_t}{\partial \theta}, \qquad P_0 = 0, \qquad"
-            r" \frac{\mathrm{d} \mathcal{L}}{\mathrm{d} \theta} = \sum_{t=1}^{T} \frac{\partial \ell_t}{\partial s_t} \, P_t"
+            r" \frac{\mathrm{d} \mathcal{L}}{\mathrm{d} \theta}"
+            r" = \sum_{t=1}^{T} \frac{\partial \ell_t}{\partial s_t} \, P_t"
         )
         sentence = "the same gradient forward in time (real-time recurrent learning), with P[t] = ds[t]/dtheta"
         yield self.step(

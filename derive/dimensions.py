@@ -32,7 +32,13 @@ __all__ = ["Dimensions", "find_dimensions", "is_scaling"]
 Axis = tuple[str, str]  # ("vector", name), ("rows", W), ("columns", W) or ("letter", L)
 Shape = tuple[Axis, ...]
 
-TAKEN = {"T": "the number of time steps", "B": "the batch size", "t": "the time index", "pi": "the constant", "seed": "the seed of Engine.init"}
+TAKEN = {
+    "T": "the number of time steps",
+    "B": "the batch size",
+    "t": "the time index",
+    "pi": "the constant",
+    "seed": "the seed of Engine.init",
+}
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ With s the states side by side and s_t = F(theta, x_t, s_{t-1}):
     P_t = J_t P_{t-1} + d+s_t/dtheta                     forward (real-time recurrent learning), P_t = ds_t/dtheta
 
 R. J. Williams, D. Zipser, "A learning algorithm for continually running fully recurrent neural networks", Neural
-Computation 1 (1989) 270-280, for the forward recursion; P. J. Werbos, "Backpropagation through time: what it does and how
-to do it", Proceedings of the IEEE 78 (1990) 1550-1560, for ordered against immediate derivatives.
+Computation 1 (1989) 270-280, for the forward recursion; P. J. Werbos, "Backpropagation through time: what it does
+and how to do it", Proceedings of the IEEE 78 (1990) 1550-1560, for ordered against immediate derivatives.
 """
 
 from __future__ import annotations
@@ -27,9 +27,17 @@ from derive.program import Program
 from derive.unroll import Key, Problem, Values
 from derive.words import Words, plain, tangent_words
 
-__all__ = ["apply_words", "immediate", "immediate_column", "influence", "multiply_jacobian", "step_jacobian"]
+__all__ = [
+    "apply_words",
+    "dense_jacobian",
+    "immediate",
+    "immediate_column",
+    "influence",
+    "multiply_jacobian",
+    "step_jacobian",
+]
 
-Blocks = Mapping[str, Mapping[str, Words]]
+Dense = dict[str, dict[str, list[list[Any]]]]
 
 
 @lru_cache(maxsize=64)
@@ -90,17 +98,33 @@ def _coefficient(
     return evaluate(e, leaf, problem.algebra)
 
 
-def multiply_jacobian(
-    blocks: Blocks, problem: Problem, values: Values, states: Mapping[str, Sequence[Any]]
-) -> dict[str, list[Any]]:
-    """J_t applied to a vector of all states."""
+def dense_jacobian(program: Program, problem: Problem, values: Values) -> Dense:
+    """J_t at one step as numbers: ``dense[s][r]`` is a matrix, row by row."""
     axes, sizes = problem.cell.axes, problem.sizes
+    one, zero = problem.algebra.number(Integer(1)), problem.algebra.number(Integer(0))
+    out: Dense = {}
+    for s, row in step_jacobian(program).items():
+        out[s] = {}
+        for r, words in row.items():
+            units = [[one if i == j else zero for i in range(sizes[axes[r]])] for j in range(sizes[axes[r]])]
+            columns = [apply_words(words, problem, values, unit, sizes[axes[s]]) for unit in units]
+            out[s][r] = [list(entries) for entries in zip(*columns, strict=True)]
+    return out
+
+
+def multiply_jacobian(dense: Dense, states: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """J_t applied to a vector of all states."""
     return {
-        s: [total(list(parts)) for parts in zip(*(
-            apply_words(words, problem, values, states[r], sizes[axes[s]]) for r, words in row.items()
-        ), strict=True)]
-        for s, row in blocks.items()
-    }  # fmt: skip
+        s: [
+            total([a * b for r, m in row.items() for a, b in zip(m[k], states[r], strict=True)])
+            for k in range(_height(row))
+        ]
+        for s, row in dense.items()
+    }
+
+
+def _height(row: Mapping[str, list[list[Any]]]) -> int:
+    return len(next(iter(row.values())))
 
 
 def immediate_column(program: Program, problem: Problem, values: Values, key: Key) -> dict[str, list[Any]]:
@@ -119,14 +143,15 @@ def immediate_column(program: Program, problem: Problem, values: Values, key: Ke
     return {s: apply_words(direct[s], problem, values, unit, size[s], direction) for s in cell.states}
 
 
-def influence(program: Program, problem: Problem, tapes: Sequence[Values], key: Key) -> list[dict[str, list[Any]]]:
+def influence(
+    program: Program, problem: Problem, tapes: Sequence[Values], jacobians: Sequence[Dense], key: Key
+) -> list[dict[str, list[Any]]]:
     """P_t = ds_t/d(key) at every step, by the forward recursion; ``key`` is a parameter's entry."""
-    blocks = step_jacobian(program)
     out: list[dict[str, list[Any]]] = []
-    for values in tapes:
+    for values, dense in zip(tapes, jacobians, strict=True):
         p = immediate_column(program, problem, values, key)
         if out:
-            moved = multiply_jacobian(blocks, problem, values, out[-1])
+            moved = multiply_jacobian(dense, out[-1])
             p = {s: [a + b for a, b in zip(moved[s], p[s], strict=True)] for s in p}
         out.append(p)
     return out

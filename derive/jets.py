@@ -1,8 +1,9 @@
 """Jets: values that carry their derivatives, so that differentiating is evaluating.
 
-A jet is a value with its derivatives by chosen leaves; arithmetic follows the sum, product and quotient rules, functions
-the chain rule with their own derivative.  This is differentiation forward through the unrolled network: it shares nothing
-with the backward program that it is compared to.
+A jet is a value with its derivatives by chosen leaves; arithmetic follows the sum, product and quotient rules,
+functions
+the chain rule with their own derivative.  This is differentiation forward through the unrolled network: it shares
+nothing with the backward program that it is compared to.
 """
 
 from __future__ import annotations

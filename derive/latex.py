@@ -1,4 +1,4 @@
-"""LaTeX as papers print it: subscripts for time, a circle for entrywise products, primes resolved where a name is known."""
+"""LaTeX as papers print it: time as a subscript, a circle for entrywise products, the author's order of terms."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from derive.syntax import Binary, Call, Indexed, Name, Negative, Number, Power, 
 
 __all__ = ["Typesetter", "cell_latex", "d_latex", "name_latex", "size_latex"]
 
-_GREEK = {
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi",
-    "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma",
-    "Phi", "Psi", "Omega",
-}  # fmt: skip
+_FIRST = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu"
+_SECOND = "nu xi pi rho sigma tau upsilon phi chi psi omega"
+_UPPER = "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+_GREEK = frozenset(f"{_FIRST} {_SECOND} {_UPPER}".split())
 
 _SUM, _PRODUCT, _ATOM = 0, 1, 2
 
@@ -108,8 +107,8 @@ class Typesetter:
                 if not self.is_matrix(a) and self.is_matrix(b) and not is_scaling(a, self.kinds):
                     return rf"\operatorname{{diag}}\left({self.tree(a)}\right) {self._tree(b, _PRODUCT)}", _PRODUCT
                 bare = is_scaling(a, self.kinds) or is_scaling(b, self.kinds)
-                sign = r" \cdot " if isinstance(b, Number) else r" \, " if bare else r" \odot "
-                return f"{self._tree(a, _PRODUCT)}{sign}{self._tree(b, _PRODUCT)}", _PRODUCT
+                circle = r" \cdot " if isinstance(b, Number) else r" \, " if bare else r" \odot "
+                return f"{self._tree(a, _PRODUCT)}{circle}{self._tree(b, _PRODUCT)}", _PRODUCT
         raise TypeError(tree)
 
     def is_matrix(self, tree: Tree) -> bool:

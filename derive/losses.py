@@ -1,7 +1,8 @@
 """Losses as data: the formula of one step, its closed-form gradient by y, and a proof of it for every size.
 
 A loss at one step and one sequence is a function of the readout y.  Softmax is not pointwise, so its gradient is proven
-with a remainder: with R the sum of exp(y_j) over the other entries, log(R + exp(y_k)) is differentiated by y_k while R is
+with a remainder: with R the sum of exp(y_j) over the other entries, log(R + exp(y_k)) is differentiated by y_k
+while R is
 held still, which is exact because no other entry depends on y_k.  (The closed form is in e.g. C. M. Bishop, "Pattern
 Recognition and Machine Learning", Springer 2006, section 4.3.4.)
 """
@@ -30,8 +31,10 @@ _exp, _log = FUNCTIONS["exp"], FUNCTIONS["log"]
 class Loss:
     """One loss of the readout at one step.
 
-    ``value(y, target)`` is the loss of explicit entries, ``gradient(y, target)`` its closed-form gradient; ``generic`` is the
-    part of the loss that depends on entry y_k, and ``generic_gradient`` the closed form of entry k, with the symbols below.
+    ``value(y, target)`` is the loss of explicit entries, ``gradient(y, target)`` its closed-form gradient;
+    ``generic`` is the
+    part of the loss that depends on entry y_k, and ``generic_gradient`` the closed form of entry k, with the
+    symbols below.
     """
 
     name: str
@@ -119,7 +122,8 @@ LOSSES: dict[str, Loss] = {
 def weights(at: str, reduction: str, lengths: list[int], steps: int) -> list[list[Expr]]:
     """Factor of l_{t,b} in the loss, by step and sequence: L = sum over t and b of weight * l.
 
-    ``mean`` divides by the number of contributing (t, b) terms: the number of sequences for ``last``, else the sum of lengths.
+    ``mean`` divides by the number of contributing (t, b) terms: the number of sequences for ``last``, else the sum
+    of lengths.
 
     >>> weights("every", "mean", [1, 2], 2)
     [[1/3, 1/3], [0, 1/3]]

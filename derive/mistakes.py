@@ -1,7 +1,7 @@
 """Known wrong derivations, as edits to a backward program or to the time loop.
 
-An edit is found by the shape of the program, not by the cell's name, so it applies to any cell that has the edited part.
-The names are those under which the mistakes are known from public bug reports and questions.
+An edit is found by the shape of the program, not by the cell's name, so it applies to any cell that has the edited
+part. The names are those under which the mistakes are known from public bug reports and questions.
 """
 
 from __future__ import annotations

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from derive.balls import find_difference
 from derive.zero import BudgetError, Quotient
 
-__all__ = ["Obligation", "Outcome", "agree", "discharge"]
+__all__ = ["Obligation", "Outcome", "Score", "agree", "discharge"]
 
 EVERY_SIZE = "proven, every size"
 AT_A_SIZE = "proven, at a size"
@@ -25,7 +25,8 @@ class Obligation:
     """One thing to be shown.
 
     ``holds`` is True, False (``detail`` is the counterexample) or None: not done at this size (``detail`` is the budget
-    that was exceeded) or not decided.  ``level`` is what the method shows; ``needed`` obligations must hold for the proof to.
+    that was exceeded) or not decided.  ``level`` is what the method shows; ``needed`` obligations must hold for the
+    proof to.
     """
 
     name: str
@@ -41,6 +42,19 @@ class Obligation:
         verdict = {True: "holds", False: "FAILS", None: "not done"}[self.holds]
         detail = f" ({self.detail})" if self.detail else ""
         return f"{verdict:8}  {self.name}: {self.statement} [{self.method}, {self.seconds:.3f} s]{detail}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many planted wrong derivations were rejected; ``by_check`` says by which check, as (rejected, planted)."""
+
+    caught: int
+    planted: int
+    missed: tuple[str, ...]
+    by_check: Mapping[str, tuple[int, int]]
+
+    def __str__(self) -> str:
+        return f"{self.caught} of {self.planted} planted mistakes caught"
 
 
 def discharge(

@@ -1,4 +1,5 @@
-"""The backward program as a person writes it: equations in named quantities, products and operands put back in place."""
+"""The backward program as a person writes it: equations in named quantities, products and operands put back in
+place."""
 
 from __future__ import annotations
 

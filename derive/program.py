@@ -4,8 +4,8 @@
     Product     v = W r  or  v = W.T r
 
 The cut is made at every named equation, at the argument of a function that contains a product (the pre-activation of a
-gate, ``a_i`` for ``i[t] = sigmoid(...)``), at every product and at every product's operand.  Nothing is inlined, so that
-expressions stay small and each node's derivative is what papers print.
+gate, ``a_i`` for ``i[t] = sigmoid(...)``), at every product and at every product's operand.  Nothing is inlined, so
+that expressions stay small and each node's derivative is what papers print.
 """
 
 from __future__ import annotations

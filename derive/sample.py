@@ -1,7 +1,7 @@
 """Exact arithmetic at one random point: integers modulo a prime, function values drawn by lot.
 
-A difference that is not zero at a point is not zero.  A difference that is zero at a random point is zero but for a chance
-of (degree / 2^61): evidence, not proof, at sizes where polynomials would be too large.  (J. T. Schwartz, "Fast
+A difference that is not zero at a point is not zero.  A difference that is zero at a random point is zero but for a
+chance of (degree / 2^61): evidence, not proof, at sizes where polynomials would be too large.  (J. T. Schwartz, "Fast
 probabilistic algorithms for verification of polynomial identities", Journal of the ACM 27 (1980) 701-717.)
 """
 
@@ -72,6 +72,7 @@ class Sample:
         self.seed = seed
 
     def draw(self, *key: object) -> Residue:
+        """A residue drawn once for its key."""
         return Residue(random.Random(f"{self.seed}/{key}").getrandbits(61))
 
     def generator(self, key: object) -> Residue:

@@ -4,8 +4,8 @@
     dS_t/ds = (dF/ds).T e,    dS_t/dtheta = (dF/dtheta).T e + dS_{t+1}/dtheta
 
 So the recursion is the gradient for every T if the backward program maps every cotangent e of one step to (dF/d.).T e.
-P2 shows that at a size, with e free and F differentiated by plain ``diff``; P3 shows it for every size, as sums of words.
-The readout is part of F: a lemma over states alone proves nothing about its weights.
+P2 shows that at a size, with e free and F differentiated by plain ``diff``; P3 shows it for every size, as sums of
+words. The readout is part of F: a lemma over states alone proves nothing about its weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from derive.adjoint import Backward
 from derive.algebra import SymPyScalars, evaluate, total, tree_size
 from derive.cell import Cell
 from derive.jets import Jets
-from derive.notation import applications, at, lin, parameter, transpose
+from derive.notation import applications, lin, parameter, transpose
 from derive.obligations import Outcome, agree
 from derive.program import Pointwise, Program
 from derive.unroll import Gradient, Key, Problem, explicit, run_program, sweep, unroll
@@ -32,14 +32,16 @@ __all__ = ["StepAtSize", "StepForEverySize", "capacity", "check_cut", "different
 
 def uniform(cell: Cell, size: int) -> dict[str, int]:
     """Every letter the same size."""
-    return {letter: size for letter in cell.dimensions}
+    return dict.fromkeys(cell.dimensions, size)
 
 
 def capacity(cell: Cell, steps: int, sizes: Mapping[str, int]) -> int:
     """An upper bound on the symbols and function values of an unrolled problem, its free cotangents included."""
-    leaves = len(Problem(cell, SymPyScalars(), steps, sizes, lambda key: key).keys())
+    leaves = len(Problem(cell, SymPyScalars(), steps, sizes, lambda key: key).entries())
     # a function value and its derivative, and perhaps a divisor in it; reciprocals
-    parts = sum(3 * len(applications(e)) + e.count(lambda x: x.is_Pow and x.exp.is_negative) for e in cell.equations.values())
+    parts = sum(
+        3 * len(applications(e)) + e.count(lambda x: x.is_Pow and x.exp.is_negative) for e in cell.equations.values()
+    )
     roots = sum(sizes[cell.axes[n]] for n in (*cell.outputs, *cell.states))
     return leaves + steps * (parts * max(sizes.values()) + roots) + roots + 8
 
@@ -93,15 +95,17 @@ class StepAtSize:
         self.roots = [(s, k) for s in roots_of(program) for k in range(self.sizes[program.axes[s]])]
 
     def symbol(self, key: Key) -> Symbol:
+        """The scalar symbol of a key."""
         return explicit(self.cell, key)
 
     def cotangent(self, root: Symbol, k: int) -> Symbol:
+        """The free cotangent of one entry of a root."""
         return parameter(f"d{root.name.removesuffix('[t]')}[{k + 1}]")
 
     @cached_property
     def truth(self) -> Gradient:
         """The derivative of <e, F> by every leaf: by SymPy's ``diff`` of the explicit expression, or over jets."""
-        keys = self.problem.keys()
+        keys = self.problem.entries()
         if not self.literal:
             (jets,) = unroll(Problem(self.cell, self.jets, 1, self.sizes, lambda key: self.jets.leaf(self.symbol(key))))
             slopes = total([jets[s][k] * self.field.generator(self.cotangent(s, k)) for s, k in self.roots]).d
@@ -151,6 +155,7 @@ class StepForEverySize:
         self.forward: dict[Symbol | str, dict[Symbol, Words]] = {}
 
     def tangent(self, leaf: Symbol | str) -> dict[Symbol, Words]:
+        """The forward side: the derivative of every root by a leaf."""
         if leaf not in self.forward:
             self.forward[leaf] = tangent_words(self.program, leaf, self.roots, tag=self.tag)
         return self.forward[leaf]

@@ -1,7 +1,7 @@
 """The plain, slow specification: a cell unrolled over a few steps into scalars, over any algebra.
 
-:func:`unroll` follows the author's equations entry by entry, with every product spelled out as a sum.  :func:`sweep` runs
-a backward program over the unrolled values: the one fixed combinator over time and batch.
+:func:`unroll` follows the author's equations entry by entry, with every product spelled out as a sum.
+:func:`sweep` runs a backward program over the unrolled values: the one fixed combinator over time and batch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Problem:
         """Entries of an input at t, or of an initial state at t = 0."""
         return [self.make((name, t, k)) for k in range(self.sizes[self.cell.axes[name]])]
 
-    def keys(self) -> list[Key]:
+    def entries(self) -> list[Key]:
         """Everything that a gradient can be taken by: parameters, inputs, initial states."""
         cell, out = self.cell, []
         for name, shape in cell.parameters.items():
@@ -75,8 +75,8 @@ class Problem:
 def explicit(cell: Cell, key: Key, sequence: str = "") -> Symbol:
     """The scalar symbol of a key, entries counted from 1.
 
-    ``W_hh[1,2]`` is an entry of a matrix, ``x[1][2]`` entry 2 of x at t = 1, ``h[0][1]`` of an initial state; ``sequence``
-    tells the sequences of a batch apart (parameters are shared).
+    ``W_hh[1,2]`` is an entry of a matrix, ``x[1][2]`` entry 2 of x at t = 1, ``h[0][1]`` of an initial state;
+    ``sequence`` tells the sequences of a batch apart (parameters are shared).
     """
     name, *index = key
     if name in cell.parameters:
@@ -150,12 +150,12 @@ def step_back(
         d[target] = [total([term[k] for term in terms]) if terms else zero for k in range(size)]
     outers: dict[str, list[list[Any]]] = {}
     for name, pairs in backward.matrices.items():
-        rows, columns = (range(problem.sizes[x]) for x in problem.cell.parameters[name])
-        outers[name] = [[zero for _ in columns] for _ in rows]
+        height, width = (range(problem.sizes[x]) for x in problem.cell.parameters[name])
+        outers[name] = [[zero for _ in width] for _ in height]
         for pair in pairs:
             a, b = d[pair.source], values[pair.operand]
             left, right = (b, a) if pair.transposed else (a, b)
-            outers[name] = [[outers[name][i][j] + left[i] * right[j] for j in columns] for i in rows]
+            outers[name] = [[outers[name][i][j] + left[i] * right[j] for j in width] for i in height]
     return d, outers
 
 
@@ -172,7 +172,7 @@ def sweep(
     carry: Carry = lambda t, entries: entries,
     backwards: bool = True,
 ) -> list[Gradient]:
-    """BPTT in the small: each step's contribution to the gradient, keyed as in :meth:`Problem.keys`.
+    """BPTT in the small: each step's contribution to the gradient, keyed as in :meth:`Problem.entries`.
 
     ``tapes`` hold the node values, ``local`` what the loss gives each output and state at each step, ``final`` what
     arrives at the last states from beyond the sequence.  The gradient is the sum of the contributions.  ``carry`` and

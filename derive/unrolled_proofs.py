@@ -7,7 +7,7 @@ one's with the cotangents that the loss gives.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import Any
 
@@ -15,7 +15,7 @@ from sympy import Integer, Symbol
 
 from derive.adjoint import Backward
 from derive.algebra import SymPyScalars, evaluate, total
-from derive.jacobian import immediate_column, influence, multiply_jacobian, step_jacobian
+from derive.jacobian import Dense, dense_jacobian, immediate_column, influence, multiply_jacobian
 from derive.jets import Jet, Jets
 from derive.mistakes import LoopMistake
 from derive.notation import at, parameter
@@ -43,10 +43,7 @@ class Unrolled:
         self.program, self.cell, self.steps, self.sizes, self.field = program, program.cell, steps, sizes, field
         self.sequences = [""] if batch == 1 else [f"({b + 1})" for b in range(batch)]
         self.problems = [
-            Problem(
-                self.cell, self.field, steps, sizes, lambda key, b=b: self.field.generator(explicit(self.cell, key, b))
-            )
-            for b in self.sequences
+            Problem(self.cell, self.field, steps, sizes, partial(self.value_of, b)) for b in self.sequences
         ]
         self.problem = self.problems[0]
 
@@ -61,7 +58,16 @@ class Unrolled:
         ]
 
     def cotangent(self, root: Symbol, t: int, k: int, sequence: str) -> Value:
+        """One free cotangent."""
         return self.field.generator(parameter(f"d{root.name.removesuffix('[t]')}{sequence}[{t}][{k + 1}]"))
+
+    def value_of(self, sequence: str, key: Key) -> Value:
+        """The value of a leaf of one sequence."""
+        return self.field.generator(explicit(self.cell, key, sequence))
+
+    def jet_of(self, algebra: Jets, sequence: str, key: Key) -> Jet:
+        """The same as a jet."""
+        return algebra.leaf(explicit(self.cell, key, sequence))
 
     @staticmethod
     def exact(program: Program, steps: int, sizes: Mapping[str, int], budget: Budget, batch: int = 1) -> Unrolled:
@@ -80,7 +86,7 @@ class Unrolled:
                     algebra,
                     self.steps,
                     self.sizes,
-                    lambda key, b=b: algebra.leaf(explicit(self.cell, key, b)),
+                    partial(self.jet_of, algebra, b),
                 )
             )
             for b in self.sequences
@@ -93,6 +99,11 @@ class Unrolled:
             [run_program(self.program, problem, {s: [x.value for x in v] for s, v in step.items()}) for step in steps]
             for problem, steps in zip(self.problems, self.jets, strict=True)
         ]
+
+    @cached_property
+    def jacobians(self) -> list[Dense]:
+        """The step Jacobians of the first sequence, as numbers."""
+        return [dense_jacobian(self.program, self.problem, values) for values in self.tapes[0]]
 
     @cached_property
     def truth(self) -> dict[Symbol, Value]:
@@ -115,7 +126,7 @@ class Unrolled:
                 name = s.name.removesuffix("[t]")
                 loss += total([e * parameter(f"d{name}[{t}][{k + 1}]") for k, e in enumerate(values[s])])
         known: dict[Any, Any] = {}
-        symbols = [explicit(self.cell, key) for key in problem.keys()]
+        symbols = [explicit(self.cell, key) for key in problem.entries()]
         slopes = differentiate(loss, symbols)
         return {
             s: evaluate(slope, self.field.generator, self.field, known)
@@ -136,6 +147,7 @@ class Unrolled:
         return out
 
     def compare(self, derived: Mapping[Symbol, Value], right: Mapping[Symbol, Value]) -> Outcome:
+        """Whether two gradients are equal, entry by entry."""
         zero = self.field.number(Integer(0))
         symbols = list(dict.fromkeys((*right, *derived)))
         return agree((f"the gradient by {s}", derived.get(s, zero), right.get(s, zero)) for s in symbols)
@@ -157,6 +169,7 @@ class Unrolled:
     # -------------------------------------------------------------------- what is built on the recursion
 
     def unit(self, state: str, k: int) -> dict[str, list[Any]]:
+        """A unit vector over all states."""
         one, zero = (self.field.number(Integer(n)) for n in (1, 0))
         axes = self.cell.axes
         return {
@@ -165,14 +178,13 @@ class Unrolled:
 
     def check_jacobian_product(self, *, order: int = 1) -> Outcome:
         """ds_T/ds_0 against the product of step Jacobians; ``order`` = -1 multiplies the wrong way round."""
-        blocks = step_jacobian(self.program)
         last = self.jets[0][-1]
         found: list[tuple[str, Value, Value]] = []
         for r in self.cell.states:
             for j in range(self.sizes[self.cell.axes[r]]):
                 column = self.unit(r, j)
-                for values in self.tapes[0][::order]:
-                    column = multiply_jacobian(blocks, self.problem, values, column)
+                for dense in self.jacobians[::order]:
+                    column = multiply_jacobian(dense, column)
                 leaf = explicit(self.cell, (r, 0, j))
                 for s in self.cell.states:
                     for k, jet in enumerate(last[at(s)]):
@@ -181,14 +193,15 @@ class Unrolled:
         return agree(found)
 
     def slope(self, jet: Jet, leaf: Symbol) -> Value:
+        """The derivative of a jet by a leaf."""
         return jet.d.get(leaf, self.field.number(Integer(0)))
 
     def check_forward(self) -> Outcome:
-        """The forward recursion P_t = J_t P_{t-1} + d+s_t/dtheta against ds_t/dtheta, entry by entry of every parameter."""
+        """The forward recursion P_t = J_t P_{t-1} + d+s_t/dtheta against ds_t/dtheta, for every parameter's entries."""
         found: list[tuple[str, Value, Value]] = []
-        for key in (k for k in self.problem.keys() if k[0] in self.cell.parameters):
+        for key in (k for k in self.problem.entries() if k[0] in self.cell.parameters):
             leaf = explicit(self.cell, key)
-            for t, p in enumerate(influence(self.program, self.problem, self.tapes[0], key)):
+            for t, p in enumerate(influence(self.program, self.problem, self.tapes[0], self.jacobians, key)):
                 for s, k in product(self.cell.states, range(max(self.sizes.values()))):
                     if k < len(p[s]):
                         what = f"d {s}[{t + 1}][{k + 1}] / d {leaf}"
@@ -221,10 +234,12 @@ class Unrolled:
         )
 
     def sum(self, terms: Sequence[Gradient], key: Key) -> Value:
+        """One entry, summed over terms."""
         return total([self.field.number(Integer(0)), *(term[key] for term in terms if key in term)])
 
     def check_immediate(self, backward: Backward) -> Outcome:
-        """Sum over t of (dL/ds_t) d+s_t/dtheta against the total derivative, for parameters that act through the states.
+        """Sum over t of (dL/ds_t) d+s_t/dtheta against the total derivative, for parameters that act through the
+        states.
 
         The loss is taken of the states alone, so that every use of a parameter is a use by a state.
         """
@@ -236,7 +251,7 @@ class Unrolled:
         arriving = self.total_by_state(backward, local)
         found: list[tuple[str, Value, Value]] = []
         parts = sweep(backward, self.problem, self.tapes[0], local)
-        for key in (k for k in self.problem.keys() if k[0] in self.cell.parameters):
+        for key in (k for k in self.problem.entries() if k[0] in self.cell.parameters):
             terms = [zero]
             for t, values in enumerate(self.tapes[0]):
                 direct = immediate_column(self.program, self.problem, values, key)
@@ -246,16 +261,14 @@ class Unrolled:
 
     def total_by_state(self, backward: Backward, local: Sequence[Values]) -> list[dict[str, list[Any]]]:
         """dL/ds_t at every step, the states' own later uses counted through the next step only."""
-        blocks = step_jacobian(self.program)
         out: list[dict[str, list[Any]]] = []
         carried: dict[str, list[Any]] | None = None
         for t in reversed(range(self.steps)):
             here = {s: list(local[t][at(s)]) for s in self.cell.states}
             if carried is not None:
-                values = self.tapes[0][t + 1]
                 for r in self.cell.states:
                     for j in range(len(here[r])):
-                        column = multiply_jacobian(blocks, self.problem, values, self.unit(r, j))
+                        column = multiply_jacobian(self.jacobians[t + 1], self.unit(r, j))
                         terms = [a * b for s in self.cell.states for a, b in zip(carried[s], column[s], strict=True)]
                         here[r][j] = total([here[r][j], *terms])
             carried = here

@@ -59,8 +59,8 @@ def _scalars(program: Program) -> frozenset[Symbol]:
 def tangents(program: Program, leaf: Symbol | str, *, tag: Tag = at_slot) -> dict[Symbol, Words]:
     """Forward mode: the derivative of every node by ``leaf``, as words that act on the leaf's direction.
 
-    ``leaf`` is an input, a previous state, a vector or scalar parameter, any node, or a matrix's name; a matrix W is differentiated
-    in the direction dW, a letter of its own, and the word ends in the vector that dW acts on.
+    ``leaf`` is an input, a previous state, a vector or scalar parameter, any node, or a matrix's name; a matrix W
+    is differentiated in the direction dW, a letter of its own, and the word ends in the vector that dW acts on.
     """
     scalars = _scalars(program)
     out: dict[Symbol, Words] = {}

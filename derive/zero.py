@@ -1,6 +1,7 @@
 """Is this expression zero?  Decided exactly: rational functions over the rationals, with atoms for function values.
 
-Every application f(u) becomes one indeterminate, equal arguments (compared as rational functions) the same one.  What is
+Every application f(u) becomes one indeterminate, equal arguments (compared as rational functions) the same one.
+What is
 left is a quotient of polynomials, and a polynomial is zero when it has no terms.  A yes is a proof.  A no is not yet a
 refutation, because atoms may be related (exp(a) exp(b) = exp(a+b), tanh in terms of exp); so the relations that the
 language's functions have are used first, and a refutation is a point where balls enclose a nonzero value.
@@ -31,7 +32,8 @@ class BudgetError(Exception):
 class Budget:
     """Size of a polynomial (terms times symbols) and seconds that a computation may take.
 
-    The size decides in practice, so that the same proof stops at the same place everywhere; the clock is the last resort.
+    The size decides in practice, so that the same proof stops at the same place everywhere; the clock is the last
+    resort.
     """
 
     def __init__(self, size: int = 3_000_000, seconds: float = 20.0) -> None:
@@ -74,6 +76,7 @@ class Quotient:
         return Quotient(field, above, None if below.is_constant() else below)
 
     def coerce(self, other: Any) -> Quotient:
+        """A number as a quotient."""
         return other if isinstance(other, Quotient) else Quotient(self.field, self.field.one * other)
 
     def __add__(self, other: Any) -> Quotient:
@@ -139,7 +142,8 @@ class Quotient:
 class Field:
     """Rational functions over the rationals in symbols and in atoms for function values.
 
-    ``size`` bounds the number of symbols and atoms together.  ``level`` says which relations are used: 0, reciprocals and
+    ``size`` bounds the number of symbols and atoms together.  ``level`` says which relations are used: 0,
+    reciprocals and
     derivatives such as tanh' are atoms too, so that everything is a polynomial, and a short one; 1, quotients in lowest
     terms, and tanh' = 1 - tanh^2; 2, sigmoid, tanh and softplus in exponentials as well.  Zero at any level is zero.
     """

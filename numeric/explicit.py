@@ -45,7 +45,7 @@ def _gradient(cell: Cell, steps: int, sizes: tuple[tuple[str, int], ...]) -> tup
         for k in range(dict(sizes)[cell.axes[n]])
     ]
     loss = total([values[t - 1][at(n)][k] * _cotangent(n, t, k) for n, t, k in roots])
-    keys = problem.keys()
+    keys = problem.entries()
     symbols = [explicit(cell, key) for key in keys]
     slopes = [loss.diff(s) for s in symbols]
     arguments = [*symbols, *(_cotangent(*root) for root in roots)]
@@ -95,7 +95,7 @@ def explicit_gradient(
 @lru_cache(maxsize=32)
 def _jacobian(cell: Cell, steps: int, sizes: tuple[tuple[str, int], ...]) -> tuple[list[Key], Any]:
     problem, values = _unrolled(cell, steps, sizes)
-    keys = problem.keys()
+    keys = problem.entries()
     last = [e for n in cell.states for e in values[-1][at(n)]]
     first = [explicit(cell, (n, 0, k)) for n in cell.states for k in range(dict(sizes)[cell.axes[n]])]
     return keys, compile_expressions([explicit(cell, key) for key in keys], [e.diff(s) for e in last for s in first])

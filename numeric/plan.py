@@ -23,6 +23,7 @@ from derive.program import Pointwise, Product, Program
 from numeric.operations import (
     Gather,
     Job,
+    Kernel,
     Operation,
     carried_of,
     d_of,
@@ -38,7 +39,8 @@ STAGES = ("before", "loop", "after")
 
 
 class ForwardPlan:
-    """How the values of nodes are computed: those in ``kept``, wanted at every step, the states, and what these need."""
+    """How the values of nodes are computed: those in ``kept``, wanted at every step, the states, and what these
+    need."""
 
     def __init__(self, program: Program, kept: frozenset[Symbol]) -> None:
         self.program, self.kept = program, kept
@@ -236,20 +238,22 @@ class BackwardPlan:
         """Terms of the matrices' gradients that are not zero."""
         return [(m, pair) for m, pairs in self.backward.matrices.items() for pair in pairs if pair.source in self.flows]
 
-    def vectors(self) -> dict[Symbol, tuple[tuple[Expr, tuple[Symbol, ...]], ...]]:
+    def vectors(self) -> dict[Symbol, tuple[Kernel, ...]]:
         """For each vector or scalar parameter, what is summed over steps, sequences and, for a scalar, entries.
 
-        One expression, with what it reads, for each size that the terms have: a scalar may meet vectors of several.
+        One kernel, with one result, for each size that the terms have: a scalar may meet vectors of several.
         """
         out = {}
-        for target, flows in self.flows.items():
-            if time_of(target)[1] is not None:
-                continue
-            terms: dict[str, list[Expr]] = {}
-            for f in (f for f in flows if isinstance(f, Through)):
-                terms.setdefault(self.program.axes[f.source], []).append(f.factor * self.d(f.source))
-            sums = [Add(*group) for group in terms.values()] if self.is_summed(target) else [d_of(target)]
-            out[target] = tuple((e, symbols_of(e)) for e in sums)
+        for target in (t for t in self.flows if time_of(t)[1] is None):
+            if self.is_summed(target):
+                terms: dict[str, list[Expr]] = {}
+                for f in (f for f in self.flows[target] if isinstance(f, Through)):
+                    terms.setdefault(self.program.axes[f.source], []).append(f.factor * self.d(f.source))
+                sums = [(axis, Add(*group)) for axis, group in terms.items()]
+            else:
+                sums = [(self.program.axes[target], d_of(target))]
+            result = Symbol(f"terms {target.name}", real=True)
+            out[target] = tuple(Kernel(symbols_of(e), ((result, e),), (result,), (axis,)) for axis, e in sums)
         return out
 
     def stored(self) -> frozenset[Symbol]:

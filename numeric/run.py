@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from sympy import Expr, Symbol
+from sympy import Symbol
 
 from derive.notation import at
 from numeric.arguments import Array
-from numeric.compile import compile_steps
 from numeric.operations import Gather, Kernel, Operation, carried_of, d_of, local_of, reads_of, results_of
 from numeric.plan import Plans
 from numeric.tape import Tape, Values, side_by_side
@@ -147,18 +146,19 @@ class Reverse:
     def parameters(self) -> dict[str, Array]:
         """Sums over steps and sequences."""
         out = {name: np.zeros_like(p) for name, p in self.data.params.items()}
-        for s, terms in self.plan.vectors().items():
-            for e, reads in terms:
-                total = self.summed(e, reads)
+        for s, kernels in self.plan.vectors().items():
+            for kernel in kernels:
+                total = self.summed(kernel)
                 out[s.name][...] += total if out[s.name].ndim else total.sum()
         for operand, pairs in self.by_operand().items():
             self.outer(operand, pairs, out)
         return out
 
-    def summed(self, e: Expr, reads: tuple[Symbol, ...]) -> Array:
-        """The sum over steps and sequences of an expression."""
-        (x,) = compile_steps(reads, ((_RESULT, e),), (_RESULT,))(*(self.values[s] for s in reads))
-        rows = self.clean(x).reshape(-1, x.shape[-1])
+    def summed(self, kernel: Kernel) -> Array:
+        """The sum over steps and sequences of a kernel's one result."""
+        self.all_steps([kernel])
+        x = self.values.pop(kernel.outputs[0])
+        rows = x.reshape(-1, x.shape[-1])
         return np.ones(len(rows), rows.dtype) @ rows
 
     def by_operand(self) -> dict[Symbol, list[tuple[str, Symbol, bool]]]:
@@ -181,6 +181,3 @@ class Reverse:
         block = dict(zip(parts, np.split(product, edges), strict=True))
         for name, d, transposed in terms:
             out[name] += block[d].T if transposed else block[d]
-
-
-_RESULT = Symbol("result", real=True)

@@ -145,7 +145,8 @@ TEXTS = {
         y[t] = R @ (s*h[t])""",
     "parameters that cancel": """
         h[t] = tanh(W @ h[t-1] + V @ x[t] + b - b)
-        y[t] = R @ h[t] + c - c + 0*e""",
+        y[t] = R @ h[t] + c - c + 0*e
+        z[t] = sigmoid(b)*softsign(b - b) + h[t-1]""",
     # expressions
     "constants": """
         h[t] = tanh(pi*(W @ h[t-1]) + sqrt(2)*(V @ x[t]) + 1e-3 + exp(0.1)/3 + sin(1)*b)

@@ -1,4 +1,5 @@
-"""Random problems: a cell with sizes, parameters, inputs, initial states and a loss; and Hypothesis strategies for them."""
+"""Random problems: a cell with sizes, parameters, inputs, initial states and a loss; and Hypothesis strategies for
+them."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def make_scene(cell, seed, *, steps, batch, sizes, loss="linear", at="every", re
     else:
         options["on"] = on
         size = sizes[cell.axes[on]]
-        targets = rng.integers(0, size, size=lead) if loss == "softmax_cross_entropy" else rng.normal(size=(*lead, size))
+        targets = (
+            rng.integers(0, size, size=lead) if loss == "softmax_cross_entropy" else rng.normal(size=(*lead, size))
+        )
     return Scene(cell, params, inputs, initial, targets, options)
 
 

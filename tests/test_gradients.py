@@ -37,8 +37,8 @@ def test_engine_unfused_program_forward_mode_complex_step_and_differences_agree(
     assert table.ok, f"\n{table}"
 
 
-# Plain diff takes seconds for the whole of a gated cell; two steps of size one, and one step of size two, see every path.
-@pytest.mark.parametrize(("steps", "size"), [(2, 1), (1, 2)])
+# Plain diff takes seconds for the whole of a gated cell; two steps of size one, and one step of size two, see every
+# path. @pytest.mark.parametrize(("steps", "size"), [(2, 1), (1, 2)])
 @pytest.mark.parametrize("name", CELLS)
 def test_engine_agrees_with_the_brute_force_symbolic_gradient(name, steps, size):
     cell = derive.load(name)
@@ -58,7 +58,12 @@ def test_engine_agrees_with_the_brute_force_symbolic_gradient(name, steps, size)
 
 @pytest.mark.parametrize("name", LOOPS)
 @settings(max_examples=15)
-@given(seed=st.integers(0, 10**6), steps=st.integers(1, 12), sizes=st.tuples(*[st.integers(1, 7)] * 3), batch=st.integers(1, 3))
+@given(
+    seed=st.integers(0, 10**6),
+    steps=st.integers(1, 12),
+    sizes=st.tuples(*[st.integers(1, 7)] * 3),
+    batch=st.integers(1, 3),
+)
 def test_engine_agrees_with_the_loop_written_by_hand(name, seed, steps, sizes, batch):
     cell = derive.load(name)
     scene = make_scene(cell, seed, steps=steps, batch=batch, sizes=dict(zip("DHO", sizes, strict=True)))
@@ -190,7 +195,11 @@ def test_float32_is_right_to_its_own_rounding(name):
     single = make_scene(cell, 19, steps=20, batch=4, sizes={"H": 12, "D": 5, "O": 3})
     for part in (single.params, single.inputs, single.initial, single.options["cotangents"]):
         part.update({n: x.astype(np.float32) for n, x in part.items()})
-    for part, rounded in ((scene.params, single.params), (scene.inputs, single.inputs), (scene.initial, single.initial)):
+    for part, rounded in (
+        (scene.params, single.params),
+        (scene.inputs, single.inputs),
+        (scene.initial, single.initial),
+    ):
         part.update({n: x.astype(np.float64) for n, x in rounded.items()})
     scene.options["cotangents"] = {n: c.astype(np.float64) for n, c in single.options["cotangents"].items()}
     right, found = scene.backward(numeric.Engine(cell)), single.backward(numeric.Engine(cell, "float32"))

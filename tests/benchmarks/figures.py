@@ -1,7 +1,7 @@
 """The figures that the project holds itself to, measured: ``python tests/benchmarks/figures.py [--suite]``.
 
-Every command runs in a process of its own, from a cold start, three times; the median is printed beside the limit, with the
-largest resident memory.  ``--suite`` runs the test suite as well.
+Every command runs in a process of its own, from a cold start, three times; the median is printed beside the limit,
+with the largest resident memory.  ``--suite`` runs the test suite as well.
 """
 
 from __future__ import annotations
