@@ -6,8 +6,10 @@ Forward, a node is computed
     in       the loop: it depends on the previous state and a state depends on it
     after    the loop, for all steps at once: no state depends on it (a readout)
 
-and the backward pass visits the stages the other way round.  Within a stage all products with one operand are one
-product, and all entrywise work that is ready is one kernel.  Nothing here knows a particular cell.
+and the backward pass visits the stages the other way round: the readout's d first, all steps at once, then what the
+states' d need, step by step, then what only inputs and parameters need, all at once again.  Within a stage all
+products with one operand are one product, and all entrywise work that is ready is one kernel.  Nothing here knows a
+particular cell.
 """
 
 from __future__ import annotations
@@ -76,20 +78,42 @@ class ForwardPlan:
 
 def stages(program: Program) -> dict[Symbol, str]:
     """The forward stage of every node."""
-    cell = program.cell
-    follows = {at(name, -1) for name in cell.states}
+    follows, leads = _following(program, {at(name, -1) for name in program.cell.states}), _leading(program)
+    # a state that does not depend on the previous one (a delay line's input) still has to be there at each step
+    return {
+        s: "before" if s not in follows else "loop" if s in leads else "after"
+        for s in (n.symbol for n in program.nodes)
+    }
+
+
+def backward_stages(program: Program) -> dict[Symbol, str]:
+    """The stage in which d of each node is complete.
+
+    After the loop where no state depends on the node; in the loop where a state's d needs it; else before the loop.
+    """
+    states = {at(name, shift) for name in program.cell.states for shift in (-1, 0)}
+    follows, leads = _following(program, states), _leading(program)
+    return {
+        s: "after" if s not in leads else "loop" if s in follows else "before"
+        for s in (n.symbol for n in program.nodes)
+    }
+
+
+def _following(program: Program, seeds: set[Symbol]) -> set[Symbol]:
+    """What depends on any of ``seeds``, themselves included."""
+    out = set(seeds)
     for node in program.nodes:
-        if any(s in follows for s in program.reads(node)):
-            follows.add(node.symbol)
-    leads = {at(name) for name in cell.states}
+        if any(s in out for s in program.reads(node)):
+            out.add(node.symbol)
+    return out
+
+
+def _leading(program: Program) -> set[Symbol]:
+    """What a state depends on, states included."""
+    out = {at(name) for name in program.cell.states}
     for node in reversed(program.nodes):
-        if node.symbol in leads:
-            leads |= set(program.reads(node))
-    out = {}
-    for node in program.nodes:
-        s = node.symbol
-        # a state that does not depend on the previous one (a delay line's input) still has to be there at each step
-        out[s] = "after" if s in follows and s not in leads else "loop" if s in follows else "before"
+        if node.symbol in out:
+            out |= set(program.reads(node))
     return out
 
 
@@ -102,7 +126,7 @@ class BackwardPlan:
     def __init__(self, backward: Backward, active: frozenset[str]) -> None:
         self.backward, self.program, self.active = backward, backward.program, active
         self.cell = backward.program.cell
-        self.stage = stages(self.program)
+        self.stage = backward_stages(self.program)
 
     @cached_property
     def flows(self) -> dict[Symbol, tuple[Flow, ...]]:
@@ -124,11 +148,9 @@ class BackwardPlan:
 
     def stage_of(self, symbol: Symbol) -> str:
         """The stage in which d of a symbol is complete."""
-        name, shift = time_of(symbol)
         if symbol in self.stage:
-            # a state's d needs the carry
-            return "loop" if name in self.cell.states else self.stage[symbol]
-        return "loop" if shift == -1 else "before"
+            return self.stage[symbol]
+        return "loop" if time_of(symbol)[1] == -1 else "before"
 
     def where(self, target: Symbol, source: Symbol) -> str:
         """The stage in which a flow is computed: for all steps at once wherever that is possible."""
