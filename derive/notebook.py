@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from derive.derivation import Derivation
     from derive.prove import Proof
 
-__all__ = ["cell_html", "derivation_html", "proof_html"]
+__all__ = ["cell_html", "derivation_html", "proof_html", "proof_latex"]
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -59,3 +59,15 @@ def proof_html(proof: Proof) -> str:
     )
     head = f"<b>{escape(proof.derivation.cell.name)}: {verdict}</b>; {escape(str(proof.score))}"
     return f"<div>{head}{_table(('obligation', 'statement', 'method', 'verdict'), rows)}<ul>{conditions}</ul></div>"
+
+
+def proof_latex(proof: Proof) -> str:
+    """A proof as a LaTeX array: name, verdict and level of each obligation."""
+    words = {True: "holds", False: "fails", None: "not done"}
+
+    def text(plain: str) -> str:
+        shown = "".join(rf"\{c}" if c in "_&%#{}$" else c for c in plain)
+        return rf"\text{{{shown}}}"
+
+    rows = (" & ".join(map(text, (o.name, words[o.holds], o.level))) for o in proof.obligations)
+    return r"\begin{array}{lll}" + r" \\ ".join(rows) + r"\end{array}"

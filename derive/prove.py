@@ -63,6 +63,12 @@ class Proof:
         name, count = self.derivation.cell.name, len(self.obligations)
         return f"<Proof of {name}: {verdict}, {done} of {count} obligations, {self.score}>"
 
+    def _repr_latex_(self) -> str:
+        """The obligations and their verdicts as one array."""
+        from derive.notebook import proof_latex
+
+        return f"$${proof_latex(self)}$$"
+
     def _repr_html_(self) -> str:
         """What a notebook shows: the table of obligations."""
         from derive.notebook import proof_html

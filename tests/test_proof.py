@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import pytest
 
@@ -21,9 +22,9 @@ from derive.zero import Budget
 CELLS = derive.cells()
 
 
-@pytest.fixture(scope="module")
-def proofs():
-    return {name: derive.prove(derive.differentiate(derive.load(name))) for name in CELLS}
+@cache
+def proof_of(name):
+    return derive.prove(derive.differentiate(derive.load(name)))
 
 
 def derivation_of(name_or_text):
@@ -36,8 +37,8 @@ def with_backward(derivation, backward):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_every_shipped_cell_is_proven_and_every_planted_mistake_is_caught(proofs, name):
-    proof = proofs[name]
+def test_every_shipped_cell_is_proven_and_every_planted_mistake_is_caught(name):
+    proof = proof_of(name)
     assert proof.holds, str(proof)
     assert not proof.refuted
     assert proof.score.missed == ()
@@ -47,8 +48,8 @@ def test_every_shipped_cell_is_proven_and_every_planted_mistake_is_caught(proofs
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_every_parameter_input_state_and_named_derivative_has_its_obligations(proofs, name):
-    of = {o.name: o for o in proofs[name].obligations}
+def test_every_parameter_input_state_and_named_derivative_has_its_obligations(name):
+    of = {o.name: o for o in proof_of(name).obligations}
     cell = derive.load(name)
     leaves = [*cell.parameters, *(f"{x}[t]" for x in cell.inputs), *(f"{s}[t-1]" for s in cell.states)]
     for leaf in leaves:
@@ -67,8 +68,8 @@ def test_every_parameter_input_state_and_named_derivative_has_its_obligations(pr
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_what_a_step_rests_on_is_an_earlier_step_and_its_obligation_is_in_the_proof(proofs, name):
-    proof = proofs[name]
+def test_what_a_step_rests_on_is_an_earlier_step_and_its_obligation_is_in_the_proof(name):
+    proof = proof_of(name)
     stems = {o.name for o in proof.obligations} | {o.name.rpartition(" ")[0] for o in proof.obligations}
     for i, step in enumerate(proof.derivation.steps, 1):
         assert step.number == i
