@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 from sympy import Expr, S, Symbol
@@ -113,6 +114,7 @@ def differentiate_step(program: Program) -> Backward:
     )
 
 
+@lru_cache(maxsize=4096)
 def partial(node: Pointwise, read: Symbol) -> Expr:
     """d(node)/d(read), a scalar derivative at a generic entry."""
     return node.expression.diff(read)

@@ -5,8 +5,8 @@
     complex step          Im L(theta + i h) / h with h = 1e-30: no cancellation, no derivation
     Richardson            central differences at h and h/2, extrapolated: needs nothing, has the fewest digits
 
-An error is given relative to the largest sum of absolute terms that an entry of the gradient is made of (its
-magnitude), because a gradient that cancels to nothing still carries the rounding of what cancelled.
+An error is given relative to the magnitude of the gradient: the largest that an entry would be if no two terms of one
+step cancelled.  A gradient that cancels to nothing still carries the rounding of what cancelled.
 
 For the complex step: J. N. Lyness, C. B. Moler, "Numerical differentiation of analytic functions", SIAM Journal on
 Numerical Analysis 4 (1967) 202-210, and W. Squire, G. Trapp, "Using complex variables to estimate derivatives of real
@@ -21,11 +21,11 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from numeric.arguments import Array, check_known
-from numeric.engine import Engine, Result
+from numeric.arguments import check_known
+from numeric.engine import Engine
 from numeric.losses import evaluate_loss
 from numeric.problem import Options, check_problem
-from numeric.specification import Specification
+from numeric.specification import Specification, by_name
 
 __all__ = ["CheckRow", "CrossCheck", "check_gradients"]
 
@@ -122,11 +122,6 @@ def _sample(name: str, shape: tuple[int, ...], entries: int, seed: int) -> list[
     return [every[i] for i in sorted(random.choice(len(every), entries, replace=False))]
 
 
-def _by_name(result: Result) -> dict[str, Array]:
-    """Gradients under the names of parameters, inputs, and initial states with a ``0``."""
-    return {**result.params, **result.inputs, **{f"{n}0": g for n, g in result.initial.items()}}
-
-
 class _Work:
     """The point, the engine's gradients there, and every method's way to one entry."""
 
@@ -134,15 +129,15 @@ class _Work:
         self.engine, self.targets = engine, targets
         problem = check_problem(engine.cell, engine.dtype, params, inputs, targets, options)
         data = self.data = problem.data
-        self.tensors = {**data.params, **data.inputs, **{f"{n}0": s for n, s in data.initial.items()}}
+        self.tensors = by_name(data.params, data.inputs, data.initial)
         self.options = options | {"steps": data.steps, "batch": data.batch}
         result = engine.backward(params, inputs, targets, **options)
-        self.gradients = _by_name(result)
+        self.gradients = by_name(result.params, result.inputs, result.initial)
         self.local = evaluate_loss(problem.loss, result.outputs)[1]
         self.specification = Specification(engine.cell)
         self.complex = Engine(engine.cell, "complex128")
         plain = self.specification.backward(params, inputs, targets, **options)
-        self.plain, self.magnitude = _by_name(plain), plain.magnitude
+        self.plain, self.magnitude = by_name(plain.params, plain.inputs, plain.initial), plain.magnitude
 
     def loss(self, engine: Engine, name: str, index: Index, step: complex) -> Any:
         """The loss with one entry moved."""
@@ -197,7 +192,7 @@ class _Work:
         indices = list(np.ndindex(*self.tensors[name].shape)) if method == "unfused program" else chosen
         own = np.array([self.gradients[name][index] for index in indices])
         other = np.array([_METHODS[method](self, name, index) for index in indices])
-        scale = np.max(self.magnitude.get(name, 0)) or np.abs(self.gradients[name]).max()
+        scale = self.magnitude[name].max()
         difference = np.abs(other - own)
         error = difference / scale if scale else np.where(difference == 0, 0, np.inf)
         error[np.isnan(error)] = np.inf

@@ -5,7 +5,7 @@ Slow and plain on purpose.  The engine must give the same numbers; forward-mode 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -22,7 +22,7 @@ from numeric.engine import Result
 from numeric.losses import evaluate_loss
 from numeric.problem import Options, check_problem
 
-__all__ = ["Specification", "Summed"]
+__all__ = ["Specification", "Summed", "by_name"]
 
 Values = dict[Symbol, Any]
 _RESULT = Symbol("result", real=True)
@@ -30,9 +30,17 @@ _RESULT = Symbol("result", real=True)
 
 @dataclass(frozen=True)
 class Summed(Result):
-    """A result with ``magnitude``: by parameter, the sum of the absolute values of the terms of each entry."""
+    """A result with ``magnitude``: what each entry would be if no two terms of one step cancelled.
+
+    Its names are those of parameters and inputs, and of states with a ``0`` for the initial ones.
+    """
 
     magnitude: dict[str, Array]
+
+
+def by_name(params: Mapping[str, Array], inputs: Mapping[str, Array], initial: Mapping[str, Array]) -> dict[str, Array]:
+    """All arrays of a point in one mapping: parameters, inputs, and initial states under their names plus ``0``."""
+    return {**params, **inputs, **{f"{name}0": s for name, s in initial.items()}}
 
 
 class Specification:
@@ -98,7 +106,7 @@ class Specification:
     def backward(
         self, params: Mapping[str, Any], inputs: Any = None, targets: Any = None, **options: Unpack[Options]
     ) -> Summed:
-        """The loss, every gradient, and the magnitude of the parameters' gradients."""
+        """The loss, every gradient, and the gradients' magnitudes."""
         problem = check_problem(self.cell, self.dtype, params, inputs, targets, options)
         data = problem.data
         with np.errstate(all="ignore"):
@@ -112,7 +120,7 @@ class Specification:
                 initial={n: np.zeros_like(s) for n, s in data.initial.items()},
                 states={n: np.zeros_like(outputs[n]) for n in self.cell.states},
                 outputs=outputs,
-                magnitude={n: np.zeros(p.shape) for n, p in data.params.items()},
+                magnitude={n: np.zeros(x.shape) for n, x in by_name(data.params, data.inputs, data.initial).items()},
             )
             for b, tape in enumerate(tapes):
                 self.sweep(data, b, tape, local, result)
@@ -122,48 +130,61 @@ class Specification:
         """The recursion over one sequence, every term added as it comes."""
         carried = {name: np.zeros_like(data.initial[name][b]) for name in self.cell.states}
         for t in reversed(range(len(tape))):
-            d = self.step(data, tape[t], {name: x[t, b] for name, x in local.items()}, carried)
+            here = {name: x[t, b] for name, x in local.items()}
+            d, size = self.step(data, tape[t], here, carried), self.step(data, tape[t], here, carried, np.abs)
             for name in self.cell.states:
                 result.states[name][t, b] = d[at(name)]
             for name in self.cell.inputs:
-                result.inputs[name][t, b] = d[at(name)]
+                result.inputs[name][t, b], result.magnitude[name][t, b] = d[at(name)], size[at(name)]
             carried = {name: d[at(name, -1)] for name in self.cell.states}
-            self.accumulate(data, tape[t], d, result)
+            self.accumulate(data, tape[t], d, result.params)
+            self.accumulate(data, tape[t], size, result.magnitude, np.abs)
         for name in self.cell.states:
-            result.initial[name][b] = carried[name]
+            result.initial[name][b], result.magnitude[f"{name}0"][b] = carried[name], size[at(name, -1)]
 
-    def step(self, data: Data, values: Values, local: Mapping[str, Array], carried: Mapping[str, Array]) -> Values:
-        """d of every symbol at one step."""
+    def step(
+        self,
+        data: Data,
+        values: Values,
+        local: Mapping[str, Array],
+        carried: Mapping[str, Array],
+        of: Callable[[Any], Any] = np.asarray,
+    ) -> Values:
+        """d of every symbol at one step; with ``np.abs`` as ``of``, the sum of the absolute values of its terms."""
         axes = self.program.axes
         d: Values = {}
         for target, flows in self.backward_program.flows.items():
             name, shift = time_of(target)
             axis = axes.get(target)
-            total = np.zeros((data.sizes[axis],) if axis else (), self.dtype)
+            total = of(np.zeros((data.sizes[axis],) if axis else (), self.dtype))
             if shift == 0 and target in self.program.node:
-                total = total + local.get(name, 0) + carried.get(name, 0)
+                total = total + of(local.get(name, 0)) + of(carried.get(name, 0))
             for flow in flows:
                 if isinstance(flow, Adjoint):
-                    w = data.params[flow.matrix]
-                    scale = self.value(flow.scale, values, axis, data)
+                    w, scale = of(data.params[flow.matrix]), of(self.value(flow.scale, values, axis, data))
                     term = (w.T if flow.transposed else w) @ d[flow.source] * scale
                 else:
                     whole = axes[flow.source]
-                    term = self.value(flow.factor, values, whole, data) * d[flow.source]
+                    term = of(self.value(flow.factor, values, whole, data)) * d[flow.source]
                 total = total + (term if axis else term.sum())
             d[target] = total
         return d
 
-    def accumulate(self, data: Data, values: Values, d: Values, result: Summed) -> None:
+    def accumulate(
+        self,
+        data: Data,
+        values: Values,
+        d: Values,
+        sums: Mapping[str, Array],
+        of: Callable[[Any], Any] = np.asarray,
+    ) -> None:
         """Add one step's terms to the parameters' gradients."""
         for name, p in data.params.items():
-            terms = [d[parameter(name)]] if p.ndim < 2 else []
+            if p.ndim < 2:
+                sums[name][...] += d[parameter(name)]
             for pair in self.backward_program.matrices.get(name, ()):
-                term = np.outer(d[pair.source], values[pair.operand])
-                terms.append(term.T if pair.transposed else term)
-            for term in terms:
-                result.params[name][...] += term
-                result.magnitude[name] += np.abs(term)
+                term = np.outer(d[pair.source], of(values[pair.operand]))
+                sums[name][...] += term.T if pair.transposed else term
 
     # ---------------------------------------------------------------------------------------------------- forward mode
 

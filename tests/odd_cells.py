@@ -67,6 +67,12 @@ TEXTS = {
         s[t] = tanh(b)
         h[t] = tanh(W @ h[t-1] + V @ s[t-1] + U @ x[t])
         y[t] = s[t]*h[t]""",
+    "states of inputs and of parameters that others read at once": """
+        s[t] = cos(V @ x[t])
+        q[t] = tanh(b)
+        h[t] = tanh(W @ s[t] + U @ (q[t-1]*s[t-1]) + 0.5*h[t-1])
+        y[t] = R @ s[t] + Q @ (h[t]*q[t]) + P @ q[t]
+        z[t] = R @ x[t]""",
     "states in a chain": """
         a: A
         b: E

@@ -37,8 +37,8 @@ def test_engine_unfused_program_forward_mode_complex_step_and_differences_agree(
     assert table.ok, f"\n{table}"
 
 
-# Plain diff takes seconds for the whole of a gated cell; two steps of size one, and one step of size two, see every
-# path. @pytest.mark.parametrize(("steps", "size"), [(2, 1), (1, 2)])
+# Plain diff takes seconds for a gated cell; two steps of size one, and one of size two, see every path.
+@pytest.mark.parametrize(("steps", "size"), [(2, 1), (1, 2)])
 @pytest.mark.parametrize("name", CELLS)
 def test_engine_agrees_with_the_brute_force_symbolic_gradient(name, steps, size):
     cell = derive.load(name)
