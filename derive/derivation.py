@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import sympy
@@ -19,7 +19,7 @@ from derive.notation import at, column, diag, matrix, parameter, time_of
 from derive.present import Presented
 from derive.program import Program, cut
 from derive.syntax import Call, walk
-from derive.words import Words, plain
+from derive.words import Words, plain, tangents
 
 __all__ = ["Derivation", "Step", "differentiate", "operator"]
 
@@ -274,7 +274,7 @@ class _Writer:
             eq = Eq(at(self.shown.d_name(name)), right, evaluate=False)
             latex = self.typeset_eq(d_latex(name, "t"), right)
             yield self.step(
-                section, f"the gradient by the input {name}[t]", eq, latex, ("the chain rule",), f"P3/{name}[t]"
+                section, f"the gradient by the input {name}[t]", eq, latex, self.input_rests(name), f"P3/{name}[t]"
             )
         for name in self.cell.states:
             right = Add(*(self.at_first(e) for e in self.shown.terms(at(name, -1))))
@@ -296,8 +296,25 @@ class _Writer:
         else:
             sources = [flow.source for flow in self.shown.backward.flows[parameter(name)]]
             rule = "the chain rule"
-        named = {self.of[n] for s in sources for n in self.readers(s) if n in self.of and n.startswith("d ")}
-        return (*sorted(named), rule, "lemma/time")
+        return (*self.derivatives_above(sources), rule, "lemma/time")
+
+    def input_rests(self, name: str) -> tuple[int | str, ...]:
+        sources = [flow.source for flow in self.shown.backward.flows[at(name)]]
+        return (*self.derivatives_above(sources), "the chain rule")
+
+    def derivatives_above(self, sources: Iterable[Symbol]) -> list[int]:
+        """Steps that state the derivatives which some nodes' derivatives are made of."""
+        return sorted({self.of[n] for s in sources for n in self.readers(s) if n in self.of and n.startswith("d ")})
+
+    def path_rests(self, leaf: Symbol | str, state: str) -> tuple[int | str, ...]:
+        """Forward equations on the ways from a leaf to a state, and the chain rule."""
+        follows = tangents(self.program, leaf)
+        leads = {at(state)}
+        for node in reversed(self.program.nodes):
+            if node.symbol in leads:
+                leads |= set(self.program.reads(node))
+        names = [s.name.removesuffix("[t]") for s in follows if s in leads]
+        return (*sorted({self.of[n] for n in names if n in self.of}), "the chain rule")
 
     def jacobians(self) -> Iterator[Step]:
         section = "The Jacobian product"
@@ -310,7 +327,12 @@ class _Writer:
                 eq = Eq(Symbol(f"d{s}[t]/d{r}[t-1]", commutative=False), right, evaluate=False)
                 sentence = f"how {s}[t] depends on {r}[t-1] within one step"
                 yield self.step(
-                    section, sentence, eq, self.typeset_eq(left, right), ("the chain rule",), "jacobian-product"
+                    section,
+                    sentence,
+                    eq,
+                    self.typeset_eq(left, right),
+                    self.path_rests(at(r, -1), s),
+                    "jacobian-product",
                 )
         rows = tuple(range(first, self.number + 1))
         k, t, last = Symbol("k", integer=True), Symbol("t", integer=True), size_symbol("T")
@@ -351,7 +373,12 @@ class _Writer:
                     f"the immediate derivative of {s}[t] in the direction d{name}: the use of {name} at step t only"
                 )
                 yield self.step(
-                    section, sentence, eq, self.typeset_eq(left, right), ("the chain rule",), "immediate-derivative"
+                    section,
+                    sentence,
+                    eq,
+                    self.typeset_eq(left, right),
+                    self.path_rests(name, s),
+                    "immediate-derivative",
                 )
         slope, direct = sympy.Function("dL/ds")(t), sympy.Function("d+s/dtheta")(t)
         eq = Eq(Symbol("dL/dtheta"), sympy.Sum(slope * direct, (t, 1, last)), evaluate=False)
@@ -394,10 +421,20 @@ class _Writer:
         latex = (
             r"\frac{\mathrm{d} \mathcal{L}}{\mathrm{d} \theta} = \sum_{u=1}^{T} \sum_{j=1}^{u} g_{u,j}, \quad"
             r" g_{u,j} = \frac{\partial \ell_u}{\partial s_u} \, J_u \cdots J_{j+1} \,"
-            r" \frac{\partial^{+} s_j}{\partial \theta}; \qquad \text{dropped after } k \text{ steps: } u - j \ge k"
+            r" \frac{\partial^{+} s_j}{\partial \theta}; \qquad \text{dropped: } u - j \ge k"
         )
         sentence = "truncation after k steps drops the terms whose loss is k or more steps later than the use"
-        yield self.step("Truncation", sentence, eq, latex, (self.of["J"], self.of["total"]), "truncation")
+        rests = (self.of["J"], self.of["total"])
+        yield self.step("Truncation", sentence, eq, latex, rests, "truncation", "window")
+        chunk = sympy.Ne(sympy.ceiling(u / k), sympy.ceiling(j / k))
+        eq = Eq(
+            Symbol("dropped"), sympy.Sum(sympy.Piecewise((term, chunk), (0, True)), (j, 1, u), (u, 1, size_symbol("T")))
+        )
+        latex = r"\text{dropped: } g_{u,j} \text{ with } \lceil u/k \rceil \ne \lceil j/k \rceil"
+        sentence = (
+            "cutting the sequence into chunks of k steps drops the terms whose loss and use are in different chunks"
+        )
+        yield self.step("Truncation", sentence, eq, latex, (self.of["window"],), "truncation")
 
     def costs(self) -> Iterator[Step]:
         rows = (

@@ -189,7 +189,7 @@ class Checks:
             (
                 "truncation",
                 "cutting the carry drops exactly the stated terms",
-                lambda u: u.check_truncation(self.backward, 1),
+                lambda u: u.check_truncation(self.backward, u.steps // 2),
             ),
         )
         exact, field = "rational functions; flint", "exact arithmetic modulo 2^61 - 1 at a random point"

@@ -6,7 +6,7 @@ one's with the cotangents that the loss gives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import product
 from typing import Any
@@ -23,7 +23,7 @@ from derive.obligations import Outcome, agree
 from derive.program import Program
 from derive.sample import Sample
 from derive.step_proofs import capacity, differentiate
-from derive.truncate import Pair, dropped_by_chunks, pairs
+from derive.truncate import Pair, dropped_by_chunks, dropped_by_window, pairs
 from derive.unroll import Gradient, Key, Problem, Values, explicit, run_program, sweep, unroll
 from derive.words import roots_of
 from derive.zero import Budget, Field
@@ -31,6 +31,7 @@ from derive.zero import Budget, Field
 __all__ = ["Unrolled"]
 
 Value = Any  # a Quotient, or a Residue
+Dropped = Callable[[int, int], Sequence[Pair]]
 RIGHT = LoopMistake("none", "the right loop")
 
 
@@ -211,27 +212,49 @@ class Unrolled:
     def contribution(self, backward: Backward, pair: Pair) -> Gradient:
         """The term of the full gradient in which the loss at t reaches the parameters' use at j."""
         t, j = pair
-        zero = self.field.number(Integer(0))
-        silent = [{s: [zero] * len(v) for s, v in step.items()} for step in self.cotangents("")]
-        local = list(silent)
-        local[t - 1] = self.cotangents("")[t - 1]
-        parts = sweep(backward, self.problem, self.tapes[0], local)
+        parts = sweep(backward, self.problem, self.tapes[0], self.only(t))
         return {key: v for key, v in parts[j - 1].items() if key[0] in self.cell.parameters}
 
-    def check_truncation(self, backward: Backward, k: int, dropped: Sequence[Pair] | None = None) -> Outcome:
-        """Full gradient minus the dropped terms against the loop that cuts the carry every k steps."""
-        lost = dropped_by_chunks(self.steps, k) if dropped is None else dropped
+    def check_truncation(self, backward: Backward, k: int, dropped: Dropped | None = None) -> Outcome:
+        """Both truncated loops against the full gradient's kept terms; ``dropped`` replaces the stated ones."""
+        for loop, stated in ((self.in_chunks, dropped_by_chunks), (self.in_windows, dropped_by_window)):
+            lost = set((dropped or stated)(self.steps, k))
+            terms = [self.contribution(backward, pair) for pair in pairs(self.steps) if pair not in lost]
+            parts = loop(backward, k)
+            outcome = agree(
+                (f"the truncated gradient by {explicit(self.cell, key)}", self.sum(terms, key), self.sum(parts, key))
+                for key in self.problem.entries()
+                if key[0] in self.cell.parameters
+            )
+            if outcome[0] is not True:
+                return outcome
+        return True, ""
+
+    def in_chunks(self, backward: Backward, k: int) -> list[Gradient]:
+        """One pass in which the carry is lost at the borders of chunks of k steps."""
 
         def carry(t: int, entries: list[Any]) -> list[Any]:
             return [0 * e for e in entries] if (t - 1) % k == 0 and t > 1 else entries
 
-        parts = sweep(backward, self.problem, self.tapes[0], self.cotangents(""), carry=carry)
-        terms = [self.contribution(backward, pair) for pair in pairs(self.steps) if pair not in set(lost)]
-        return agree(
-            (f"the truncated gradient by {explicit(self.cell, key)}", self.sum(terms, key), self.sum(parts, key))
-            for key in parts[0]
-            if key[0] in self.cell.parameters
-        )
+        return sweep(backward, self.problem, self.tapes[0], self.cotangents(""), carry=carry)
+
+    def in_windows(self, backward: Backward, k: int) -> list[Gradient]:
+        """A pass for each loss, carried back over k steps."""
+        out: list[Gradient] = []
+        for u in range(1, self.steps + 1):
+
+            def carry(t: int, entries: list[Any], first: int = u - k + 1) -> list[Any]:
+                return [0 * e for e in entries] if t == first else entries
+
+            out += sweep(backward, self.problem, self.tapes[0], self.only(u), carry=carry)
+        return out
+
+    def only(self, t: int) -> list[Values]:
+        """The free cotangents of one step, zero at the others."""
+        zero = self.field.number(Integer(0))
+        whole = self.cotangents("")
+        silent = [{s: [zero] * len(v) for s, v in step.items()} for step in whole]
+        return [*silent[: t - 1], whole[t - 1], *silent[t:]]
 
     def sum(self, terms: Sequence[Gradient], key: Key) -> Value:
         """One entry, summed over terms."""

@@ -142,7 +142,7 @@ def test_jacobians_in_the_wrong_order_and_wrong_dropped_terms_are_rejected():
     assert whole.check_jacobian_product()[0] is True
     assert whole.check_jacobian_product(order=-1)[0] is False
     assert whole.check_truncation(derivation.backward, 1)[0] is True
-    assert whole.check_truncation(derivation.backward, 1, [])[0] is False
+    assert whole.check_truncation(derivation.backward, 1, lambda steps, k: ())[0] is False
 
 
 def test_a_budget_that_is_exceeded_is_never_a_pass():

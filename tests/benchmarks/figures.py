@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 REPEAT = 3
-BPTT = [sys.executable, "-m", "reports.cli"]
+BPTT = [sys.executable, "-m", "reports"]
 
 
 def measure(command: list[str], repeat: int = REPEAT) -> tuple[float, float]:
