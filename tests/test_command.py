@@ -90,7 +90,8 @@ def test_a_proof_is_printed(capsys):
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0] == "tanh_rnn: proven"
     assert "planted mistakes caught" in captured.out
-    assert captured.err == ""
+    # progress only, and only where the machine took longer than two seconds
+    assert all(line.startswith("bptt: ") and line.endswith(" ...") for line in captured.err.splitlines())
 
 
 def test_a_proof_is_json_for_a_program(capsys, here):
@@ -278,8 +279,8 @@ def test_a_failure_keeps_the_old_report_and_leaves_nothing(place, capsys, monkey
     assert main(["report", "tanh_rnn", "-o", "x.html"]) in (2, 3)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "No space left" in captured.err
-    assert len(captured.err.splitlines()) == 1
+    (line,) = (line for line in captured.err.splitlines() if not line.endswith(" ..."))  # progress left out
+    assert "No space left" in line
     assert os.listdir() == ["x.html"]
     assert (here / "x.html").read_text() == "old"
 
@@ -397,7 +398,8 @@ def test_an_ascii_terminal_is_no_error(here):
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     for environment in (ascii_only, {"PYTHONIOENCODING": "ascii"}):
         done = run("prove", "é.cell", env=environment)
-        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.returncode == 0
+        assert all(line.endswith(b" ...") for line in done.stderr.splitlines())  # progress on a slow machine, no more
         assert re.match(rb"[\x00-\x7f]+: proven\n", done.stdout)
     done = run("prove", "ü.cell", env=ascii_only)
     assert done.returncode == 2
