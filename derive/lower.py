@@ -14,7 +14,8 @@ from derive.errors import CellError, Position
 from derive.notation import FUNCTIONS, at, lin, parameter, transpose
 from derive.roles import shift_of
 from derive.signs import holds, signs
-from derive.syntax import LIMITS, Binary, Call, Indexed, Name, Negative, Number, Power, Transposed, Tree
+from derive.syntax import Binary, Call, Indexed, Name, Negative, Number, Power, Transposed, Tree
+from derive.tokens import LIMITS
 from derive.write import write
 
 __all__ = ["Lowering", "lower"]

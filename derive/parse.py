@@ -10,7 +10,7 @@ from pathlib import Path
 
 from derive.cell import Cell, build
 from derive.errors import CellError, nearest
-from derive.syntax import LIMITS, normal
+from derive.tokens import LIMITS, normal
 
 __all__ = ["cells", "load", "parse", "read_text"]
 

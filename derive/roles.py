@@ -8,7 +8,8 @@ from typing import Any
 
 from derive.errors import CellError, Position, is_one_edit, nearest
 from derive.notation import FUNCTIONS
-from derive.syntax import LIMITS, Binary, Call, Declaration, Equation, Indexed, Name, Number, walk
+from derive.syntax import Binary, Call, Declaration, Equation, Indexed, Name, Number, walk
+from derive.tokens import LIMITS
 
 __all__ = ["Roles", "find_roles", "shift_of"]
 

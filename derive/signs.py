@@ -16,7 +16,7 @@ from sympy import Expr, Integer, oo, pi
 from derive.algebra import evaluate
 from derive.balls import BITS, Balls, precision
 from derive.notation import parameter
-from derive.syntax import LIMITS
+from derive.tokens import LIMITS
 
 __all__ = ["bound", "holds", "is_constant", "signs"]
 

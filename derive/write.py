@@ -14,7 +14,7 @@ from sympy import Expr, Integer, Rational, Symbol
 
 from derive.algebra import tree_size
 from derive.notation import FUNCTIONS, PRIMES, lin, transpose
-from derive.syntax import LIMITS
+from derive.tokens import LIMITS
 
 __all__ = ["write"]
 

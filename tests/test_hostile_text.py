@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import derive
-from derive.syntax import LIMITS
+from derive.tokens import LIMITS
 
 resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="limits need a process of its own")

@@ -24,7 +24,8 @@ from derive.algebra import evaluate
 from derive.errors import edit_distance, is_one_edit
 from derive.notation import FUNCTIONS, at, lin, parameter, transpose
 from derive.signs import bound, signs
-from derive.syntax import LIMITS, parse_lines
+from derive.syntax import parse_lines
+from derive.tokens import LIMITS
 from derive.write import write
 
 # ------------------------------------------------------------------------------------------------------ roles
