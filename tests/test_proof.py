@@ -9,7 +9,7 @@ import pytest
 
 import derive
 from derive.adjoint import Adjoint
-from derive.lemmas import assigned, overwritten, recursion, step_of_induction
+from derive.lemmas import assigned, check_rule, overwritten, recursion, step_of_induction
 from derive.losses import LOSSES
 from derive.mistakes import LOOP_MISTAKES, MISTAKES, plant
 from derive.obligations import EVERY_SIZE
@@ -206,3 +206,22 @@ def test_a_parameter_that_cancels_has_a_zero_gradient_and_not_a_missing_one():
     steps = {str(s.equation.lhs): s.equation.rhs for s in derivation.steps if s.section == "Gradients"}
     assert (steps["dU"], steps["dW"]) == (0, 0)
     assert leaves_of(derivation.program)[:2] == ("U", "W")
+
+
+def test_a_wrong_derivative_rule_is_seen(monkeypatch):
+    assert check_rule("tanh") == (True, "")
+    wrong = dataclasses.replace(derive.FUNCTIONS["tanh"], closed=lambda x, y: 1 + y**2)
+    monkeypatch.setitem(derive.FUNCTIONS, "tanh", wrong)
+    holds, detail = check_rule("tanh")
+    assert holds is False
+    assert "tanh'" in detail
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_wrong_closed_form_of_a_loss_is_seen(name):
+    loss = LOSSES[name]
+    assert loss.holds_for_every_size()
+    assert loss.holds_at(2)
+    assert not dataclasses.replace(loss, generic_gradient=-loss.generic_gradient).holds_for_every_size()
+    doubled = dataclasses.replace(loss, gradient=lambda y, target: [2 * g for g in loss.gradient(y, target)])
+    assert not doubled.holds_at(2)
