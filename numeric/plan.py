@@ -1,15 +1,7 @@
-"""From the derivation to an order of computing: what can be done for all steps at once, and what has to wait.
+"""What is computed in which order: forward values, the derivatives, the sums that give parameters' gradients.
 
-Forward, a node is computed
-
-    before   the loop, for all steps at once: it depends on inputs and parameters only
-    in       the loop: it depends on the previous state and a state depends on it
-    after    the loop, for all steps at once: no state depends on it (a readout)
-
-and the backward pass visits the stages the other way round: the readout's d first, all steps at once, then what the
-states' d need, step by step, then what only inputs and parameters need, all at once again.  Within a stage all
-products with one operand are one product, and all entrywise work that is ready is one kernel.  Nothing here knows a
-particular cell.
+Within a stage (:mod:`numeric.stages`) all products with one operand are one product, and all entrywise work that is
+ready is one kernel.  Nothing here knows a particular cell.
 """
 
 from __future__ import annotations
@@ -34,19 +26,17 @@ from numeric.operations import (
     schedule,
     symbols_of,
 )
+from numeric.stages import STAGES, backward_stages, forward_stages
 
-__all__ = ["BackwardPlan", "ForwardPlan", "Plans", "stages"]
-
-STAGES = ("before", "loop", "after")
+__all__ = ["BackwardPlan", "ForwardPlan", "Plans"]
 
 
 class ForwardPlan:
-    """How the values of nodes are computed: those in ``kept``, wanted at every step, the states, and what these
-    need."""
+    """How nodes are computed: those in ``kept``, wanted at every step, the states, and what these need."""
 
     def __init__(self, program: Program, kept: frozenset[Symbol]) -> None:
         self.program, self.kept = program, kept
-        self.stage = stages(program)
+        self.stage = forward_stages(program)
         needed = set(kept) | {at(name) for name in program.cell.states}
         for node in (n for n in reversed(program.nodes) if n.symbol in needed):
             needed |= set(program.reads(node))
@@ -74,47 +64,6 @@ class ForwardPlan:
     def leaving(self, stage: str) -> tuple[Symbol, ...]:
         """Values of a stage that are read outside of it or kept."""
         return tuple(n.symbol for n in self.nodes if self.stage[n.symbol] == stage and self.wanted(n.symbol))
-
-
-def stages(program: Program) -> dict[Symbol, str]:
-    """The forward stage of every node."""
-    follows, leads = _following(program, {at(name, -1) for name in program.cell.states}), _leading(program)
-    # a state that does not depend on the previous one (a delay line's input) still has to be there at each step
-    return {
-        s: "before" if s not in follows else "loop" if s in leads else "after"
-        for s in (n.symbol for n in program.nodes)
-    }
-
-
-def backward_stages(program: Program) -> dict[Symbol, str]:
-    """The stage in which d of each node is complete.
-
-    After the loop where no state depends on the node; in the loop where a state's d needs it; else before the loop.
-    """
-    states = {at(name, shift) for name in program.cell.states for shift in (-1, 0)}
-    follows, leads = _following(program, states), _leading(program)
-    return {
-        s: "after" if s not in leads else "loop" if s in follows else "before"
-        for s in (n.symbol for n in program.nodes)
-    }
-
-
-def _following(program: Program, seeds: set[Symbol]) -> set[Symbol]:
-    """What depends on any of ``seeds``, themselves included."""
-    out = set(seeds)
-    for node in program.nodes:
-        if any(s in out for s in program.reads(node)):
-            out.add(node.symbol)
-    return out
-
-
-def _leading(program: Program) -> set[Symbol]:
-    """What a state depends on, states included."""
-    out = {at(name) for name in program.cell.states}
-    for node in reversed(program.nodes):
-        if node.symbol in out:
-            out |= set(program.reads(node))
-    return out
 
 
 class BackwardPlan:

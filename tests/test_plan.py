@@ -15,9 +15,10 @@ from derive.adjoint import differentiate_step
 from derive.notation import at, time_of
 from derive.program import Product, cut
 from numeric.operations import Gather, Kernel, Multiply, d_of, reads_of, results_of
-from numeric.plan import STAGES, Plans, stages
+from numeric.plan import Plans
 from numeric.run import Reverse
 from numeric.specification import Specification
+from numeric.stages import STAGES, forward_stages
 from numeric.tape import run_forward
 
 U = 2.0**-53
@@ -155,7 +156,7 @@ d[t] = x[t]
 r[t] = R @ h[t]
 y[t] = r[t]*n[t] + Q @ d[t-1]""")
     )
-    stage = {time_of(s)[0]: where for s, where in stages(program).items()}
+    stage = {time_of(s)[0]: where for s, where in forward_stages(program).items()}
     assert {n: stage[n] for n in "mnqhdry"} == {
         "m": "before",
         "n": "before",
