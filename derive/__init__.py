@@ -9,6 +9,7 @@ from derive.errors import CellError
 from derive.notation import FUNCTIONS, at, lin, parameter, transpose
 from derive.parse import cells, load, parse
 from derive.prove import Obligation, Proof, Score, prove
+from derive.verify import Verification, VerifiedLine, verify
 
 __all__ = [
     "FUNCTIONS",
@@ -19,6 +20,8 @@ __all__ = [
     "Proof",
     "Score",
     "Step",
+    "Verification",
+    "VerifiedLine",
     "at",
     "cells",
     "differentiate",
@@ -28,4 +31,5 @@ __all__ = [
     "parse",
     "prove",
     "transpose",
+    "verify",
 ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from sympy import Symbol
 
@@ -13,13 +12,13 @@ from derive.derivation import Derivation
 from derive.hypotheses import Hypothesis
 from derive.lemmas import check_batch, check_rule, check_time, functions_of
 from derive.losses import LOSSES
-from derive.mistakes import LOOP_MISTAKES, plant
 from derive.notation import at, lin
 from derive.obligations import AT_A_POINT, EVERY_SIZE, Obligation, Outcome, Score, discharge
 from derive.present import Presented
 from derive.sample import Sample
+from derive.score import score
 from derive.step_proofs import StepAtSize, StepForEverySize, check_cut, leaf_name, uniform
-from derive.unrolled_proofs import RIGHT, Unrolled
+from derive.unrolled_proofs import Unrolled
 from derive.words import leaves_of
 from derive.write import write
 from derive.zero import Budget, BudgetError, is_zero
@@ -244,38 +243,8 @@ class Checks:
         return found
 
     def score(self) -> Score:
-        """Plant every known mistake at every place; a mistake that changes no number at a random point is none.
-
-        A check whose budget a mistake exceeds has not judged it, and is not credited with it.
-        """
-        verdicts: dict[str, list[tuple[str, bool]]] = {"P2": [], "P3": []}
-        checks: dict[str, Callable[[Backward], bool]] = {"P3": self.words.rejects}
-        # where a check has size 1, a transpose is no mistake: what is planted must show at the check's own sizes
-        samples = {"P3": Unrolled(self.program, 1, uniform(self.cell, 2), Sample())}
-        if self.step is not None:
-            checks["P2"] = self.step.rejects
-            samples["P2"] = Unrolled(self.program, 1, self.step.sizes, Sample())
-        right = {check: sample.derived(self.backward) for check, sample in samples.items()}
-        for i, planted in enumerate(plant(self.backward)):
-            for check, rejects in checks.items():
-                if not _differs(samples[check].derived(planted.backward), right[check]):
-                    continue
-                seen = _judged(partial(rejects, planted.backward))
-                if seen is not None:
-                    verdicts[check].append((f"{planted.mistake} in {planted.where}, number {i}", seen))
-        loops = Unrolled(self.program, 6, uniform(self.cell, 2), Sample(3), batch=2)
-        whole = loops.derived(self.backward)
-        wrong = [(loop.name, loop, False) for loop in LOOP_MISTAKES] + [("batch-mean", RIGHT, True)]
-        verdicts["P1, the loop"] = [
-            (name, loops.rejects(self.backward, loop, mean=mean))
-            for name, loop, mean in wrong
-            if _differs(loops.derived(self.backward, loop, mean), whole)
-        ]
-        missed = [f"{what} ({check})" for check, rows in verdicts.items() for what, seen in rows if not seen]
-        names = {what for rows in verdicts.values() for what, _ in rows}
-        unseen = {what for rows in verdicts.values() for what, seen in rows if not seen}
-        counts = {check: (sum(seen for _, seen in rows), len(rows)) for check, rows in verdicts.items()}
-        return Score(len(names - unseen), len(names), tuple(missed), counts)
+        """What the same checks reject of the known mistakes, planted at every place."""
+        return score(self.backward, self.words, self.step)
 
 
 def _within(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
@@ -291,16 +260,3 @@ def _check_divisor(h: Hypothesis) -> Outcome:
 
 def _shown(check: Callable[[], bool]) -> Outcome:
     return (True, "") if check() else (False, "the difference is not zero")
-
-
-def _differs(a: Mapping[Symbol, Any], b: Mapping[Symbol, Any]) -> bool:
-    """Whether two gradients at the same random point differ in any entry."""
-    return any(x not in b or x not in a or not (a[x] - b[x]).is_zero for x in {*a, *b})
-
-
-def _judged(check: Callable[[], bool]) -> bool | None:
-    """Whether a check rejects; None where its budget does not reach."""
-    try:
-        return check()
-    except (BudgetError, ZeroDivisionError):
-        return None

@@ -1,305 +1,245 @@
-"""Known wrong derivations, as edits to a backward program or to the time loop.
+"""Known wrong derivations: the catalogue, and every edit of a backward program that it gives.
 
-An edit is found by the shape of the program, not by the cell's name, so it applies to any cell that has the edited
-part. The names are those under which the mistakes are known from public bug reports and questions.
+An edit is found by the shape of the program, not by the cell's name or its gates' names, so it applies to any cell
+that has the edited part. The names are those under which the mistakes are known from public bug reports and
+questions.
+
+    step    one sum of the backward program is another one               plant(backward)
+    loss    dl/dy is another expression                                   LOSS_EDITS
+    sum     a parameter's terms are combined in another way over time     SUM_EDITS
+    loop    the loop over time is another one                             LOOP_MISTAKES
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import chain
+from types import MappingProxyType
 
-from sympy import Expr, Function, Integer, Symbol
+from sympy import Symbol
 
-from derive.adjoint import Adjoint, Backward, Flow, Outer, Through
-from derive.notation import FUNCTIONS, at, time_of
-from derive.unroll import Gradient
+from derive import mistakes_activation as activation
+from derive import mistakes_gates as gates
+from derive import mistakes_step as step
+from derive.adjoint import Backward
+from derive.cell import Cell
+from derive.mistakes_edit import Edit, Edits, Words
+from derive.mistakes_loop import LOOP_MISTAKES as LOOPS
+from derive.mistakes_loop import LoopMistake
+from derive.mistakes_shape import Shape
+from derive.mistakes_sums import LOSS_EDITS, STEPS, SUM_EDITS, LossEdit, SumEdit
 
-__all__ = ["LOOP_MISTAKES", "MISTAKES", "LoopMistake", "Mistake", "Planted", "plant"]
+__all__ = [
+    "CATALOGUE",
+    "LOOP_MISTAKES",
+    "LOSS_EDITS",
+    "MISTAKES",
+    "STEPS",
+    "SUM_EDITS",
+    "LoopMistake",
+    "LossEdit",
+    "Mistake",
+    "Planted",
+    "Row",
+    "SumEdit",
+    "applies",
+    "kinds",
+    "plant",
+    "sentence",
+]
 
-Edited = tuple[str, Backward]  # where, and the wrong program
+SENTENCES: Mapping[str, str] = MappingProxyType(
+    {
+        # carries
+        "dc-carry-missing": "a cell gets what its output hands it, dc = dh tanh'(c), without what is carried to it",
+        "carry-missing": "a state's gradient is not carried back in time at all",
+        "carry-overwrites": "a state gets what is carried to it, and its own part of the loss is lost",
+        "carry-not-transposed": "W d where W.T d belongs, on the way to the previous state",
+        "carry-before-activation": "W.T dh where W.T (f'(a) dh) belongs",
+        "carry-without-matrix": "d, or the diagonal of W times d, where W.T d belongs",
+        "dh-partial": "some of the ways back to the previous state are left out",
+        # gates
+        "forget-skipped": "dc or dc*i carried back where dc*f belongs",
+        "forget-uses-new-cell": "the gate of the old state gets d with the new state: dc c[t] for dc c[t-1]",
+        "gate-derivative": "a gate's derivative is missing, taken at the gate's value, or another function's",
+        "output-gate": "the output gate with c for tanh(c), left out of dc, or tanh'(c) at another value",
+        "gates-swapped": "one gate gets what belongs to another",
+        "gates-permuted": "whole gates' gradients in another order, such as that of another framework",
+        "direct-path": "the direct path of a mixture, dh z, is left out, or has 1 - z or 1 for z",
+        "update-sign": "the difference in a mixture's gate is turned round, or one half of it is lost",
+        "candidate-factor": "the candidate gets the factor of the old state, or none",
+        "reset-variant": "a reset before the product taken for one after it, or the reverse",
+        "reset-path": "the reset is left out on the way back, or gets d without the product's matrix",
+        # activations
+        "activation-previous-state": "1 - h[t-1]^2 for 1 - h[t]^2: the derivative with the state of the wrong time",
+        "activation-at-preactivation": "1 - a^2 for 1 - tanh(a)^2, a(1 - a) for s(1 - s)",
+        "activation-twice": "the derivative taken at the activation's value, or applied twice",
+        "activation-wrong": "the derivative is missing, is the value, or belongs to another function",
+        # weights and biases
+        "recurrent-off-by-one": "h[t] or h[t-2] where h[t-1] belongs in a weight's gradient",
+        "readout": "the readout's weight with h[t-1], transposed, or W e for W.T e",
+        "weight-transposed": "the transpose of a weight's gradient",
+        "bias": "a bias lacks a term, gets another gate's, or is a mean over the batch",
+        # sums, losses and loops
+        "first-step-lost": "the term of t = 1 is dropped, or the initial states are taken as 0",
+        "last-step-lost": "the term of t = T is dropped",
+        "assign-for-accumulate": "= for +=: one term of a sum is all that is left",
+        "reduction": "a mean for a sum or the reverse, over time or over the sequences",
+        "loss-sign": "dl/dy with the wrong sign",
+        "loss-form": "dl/dy of another form",
+        "loss-steps": "every step's loss for the last step's, or the reverse",
+        "regulariser-left-in": "a multiple of the parameter itself is added",
+        "detached-every-k": "the carry is lost at the borders of chunks of k steps",
+        "clipped-inside": "what is carried is clipped inside the loop",
+        "stale-gradient": "the gradient of a call before was not set to zero",
+        "time-forward": "the backward loop runs forward in time",
+        # what no report has yet, and a check must see nevertheless
+        "activation-commuted": "f'(a) (W.T dh) where W.T (f'(a) dh) belongs: a diagonal moved past a matrix",
+        "path-missing": "one of the ways back to a node of the same step is left out",
+        "not-transposed": "W d where W.T d belongs, on the way to an input or another node of the step",
+        "before-activation": "W.T dv where W.T (f'(a) dv) belongs, on the way to an input or another node of the step",
+        "weight-missing": "a term of a weight's gradient is left out",
+        "weight-before-activation": "dW = dh x.T where (f'(a) dh) x.T belongs",
+        "state-at-wrong-time": "c[t] where c[t-1] belongs, or the reverse, in a factor",
+        "sign": "a term with the wrong sign",
+        "doubled": "a term counted twice",
+        "halved": "a sum counted half",
+        "first-step-doubled": "the term of t = 1 is counted twice",
+        "last-step-doubled": "the term of t = T is counted twice",
+        "carry-doubled": "what is carried counts twice",
+    }
+)
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One kind of wrong step: a name, a sentence, and every place of a program where it can be made."""
+    """One kind of wrong step: a name, a sentence, and every edit of a program that makes it."""
 
     name: str
-    sentence: str
-    edits: Callable[[Backward], Iterator[Edited]]
+    edits: Callable[[Shape], Edits]
+
+    @property
+    def sentence(self) -> str:
+        """What is done wrong."""
+        return SENTENCES[self.name]
 
 
 @dataclass(frozen=True)
 class Planted:
-    """A mistake made at one place."""
+    """A mistake made at one place: the one sum of ``target`` is wrong.
+
+    ``says`` is what should change, found first; ``also`` are the other names that fit. The program may have a node
+    more than the right one has, where the wrong sum is made of a product or an operand that the right one does not
+    know.
+    """
 
     mistake: str
     where: str
+    target: Symbol | str
+    says: str
     backward: Backward
+    also: tuple[str, ...] = ()
 
 
-def _flows(b: Backward, kind: type) -> Iterator[tuple[Symbol, int, Any]]:
-    for target, flows in b.flows.items():
-        for i, flow in enumerate(flows):
-            if isinstance(flow, kind):
-                yield target, i, flow
+def _both(*makers: Callable[[Shape], Edits]) -> Callable[[Shape], Edits]:
+    return lambda shape: chain.from_iterable(maker(shape) for maker in makers)
 
 
-def _with_flow(b: Backward, target: Symbol, i: int, flow: Flow | None) -> Edited:
-    flows = [f for j, f in enumerate(b.flows[target]) if j != i or flow is not None]
-    if flow is not None:
-        flows[i] = flow
-    return f"d {target}", b.replaced(flows={target: tuple(flows)})
-
-
-def _is_state(target: Symbol) -> bool:
-    return time_of(target)[1] == -1
-
-
-def _is_parameter(target: Symbol) -> bool:
-    return time_of(target)[1] is None
-
-
-def _dropped(wanted: Callable[[Symbol], bool]) -> Callable[[Backward], Iterator[Edited]]:
-    def edits(b: Backward) -> Iterator[Edited]:
-        for target, i, _ in _flows(b, object):
-            # a state's only way back is carry-missing, not a part of it
-            if wanted(target) and not (_is_state(target) and len(b.flows[target]) == 1):
-                yield _with_flow(b, target, i, None)
-
-    return edits
-
-
-def _carry_missing(b: Backward) -> Iterator[Edited]:
-    for target, flows in b.flows.items():
-        if _is_state(target) and flows:
-            yield f"d {target}", b.replaced(flows={target: ()})
-
-
-def _square(b: Backward, matrix: str) -> bool:
-    rows, columns = b.program.cell.parameters[matrix]
-    return rows == columns
-
-
-def _not_transposed(carry: bool) -> Callable[[Backward], Iterator[Edited]]:
-    def edits(b: Backward) -> Iterator[Edited]:
-        for target, i, flow in _flows(b, Adjoint):
-            if _is_state(target) == carry:
-                yield _with_flow(b, target, i, replace(flow, transposed=not flow.transposed))
-
-    return edits
-
-
-def _activation_above(b: Backward, source: Symbol) -> Through | None:
-    """The flow d_a = f'(a) d_v above a product that is only added into the pre-activation a."""
-    (flow,) = b.flows[source] if len(b.flows[source]) == 1 else (None,)
-    if not isinstance(flow, Through) or flow.factor != 1:
-        return None
-    (above,) = b.flows[flow.source] if len(b.flows[flow.source]) == 1 else (None,)
-    return above if isinstance(above, Through) and above.factor != 1 else None
-
-
-def _before_activation(b: Backward) -> Iterator[Edited]:
-    for target, i, flow in _flows(b, Adjoint):
-        if above := _activation_above(b, flow.source):
-            yield _with_flow(b, target, i, replace(flow, source=above.source))
-
-
-def _commuted(b: Backward) -> Iterator[Edited]:
-    for target, i, flow in _flows(b, Adjoint):
-        above = _activation_above(b, flow.source)
-        if above and _square(b, flow.matrix):
-            yield _with_flow(b, target, i, replace(flow, source=above.source, scale=above.factor))
-
-
-def _without_matrix(b: Backward) -> Iterator[Edited]:
-    for target, i, flow in _flows(b, Adjoint):
-        if _square(b, flow.matrix):
-            yield _with_flow(b, target, i, Through(flow.source, Integer(1)))
-
-
-_PRIMES = {"dtanh": "tanh", "dsigmoid": "sigmoid"}
-
-
-def _in_factors(edit: Callable[[Expr], Expr]) -> Callable[[Backward], Iterator[Edited]]:
-    """Replace each derivative f'(a) of a factor by ``edit`` of it."""
-
-    def edits(b: Backward) -> Iterator[Edited]:
-        for target, i, flow in _flows(b, Through):
-            for prime in sorted((p for p in flow.factor.atoms(Function) if _name(p) in _PRIMES), key=str):
-                factor = flow.factor.xreplace({prime: edit(prime)})
-                if factor != flow.factor:
-                    yield _with_flow(b, target, i, Through(flow.source, factor))
-
-    return edits
-
-
-def _name(e: Expr) -> str:
-    return type(e).__name__
-
-
-def _value(prime: Expr) -> Expr:
-    return FUNCTIONS[_PRIMES[_name(prime)]](prime.args[0])
-
-
-def _closed_at(prime: Expr, y: Expr) -> Expr:
-    return FUNCTIONS[_PRIMES[_name(prime)]].closed(y, y)
-
-
-def _other_prime(prime: Expr) -> Expr:
-    other = "sigmoid" if _name(prime) == "dtanh" else "tanh"
-    return FUNCTIONS[other].prime(prime.args[0])
-
-
-def _scaled(factor: int) -> Callable[[Backward], Iterator[Edited]]:
-    def edits(b: Backward) -> Iterator[Edited]:
-        for target, i, flow in _flows(b, Through):
-            yield _with_flow(b, target, i, Through(flow.source, factor * flow.factor))
-
-    return edits
-
-
-def _other_time(b: Backward) -> Iterator[Edited]:
-    states = set(b.program.cell.states)
-    for target, i, flow in _flows(b, Through):
-        for symbol in sorted(flow.factor.free_symbols, key=str):
-            name, shift = time_of(symbol)
-            if name in states and shift is not None:
-                other = flow.factor.xreplace({symbol: at(name, -1 - shift)})
-                yield _with_flow(b, target, i, Through(flow.source, other))
-
-
-def _outers(b: Backward) -> Iterator[tuple[str, int, Outer]]:
-    for name, pairs in b.matrices.items():
-        for i, pair in enumerate(pairs):
-            yield name, i, pair
-
-
-def _with_outer(b: Backward, name: str, i: int, outer: Outer | None) -> Edited:
-    pairs = [p for j, p in enumerate(b.matrices[name]) if j != i or outer is not None]
-    if outer is not None:
-        pairs[i] = outer
-    return f"d {name}", b.replaced(matrices={name: tuple(pairs)})
-
-
-def _off_by_one(b: Backward) -> Iterator[Edited]:
-    for name, i, outer in _outers(b):
-        of, shift = time_of(outer.operand)
-        if of in b.program.cell.states and shift is not None:
-            yield _with_outer(b, name, i, replace(outer, operand=at(of, -1 - shift)))
-
-
-def _weight_transposed(b: Backward) -> Iterator[Edited]:
-    for name, i, outer in _outers(b):
-        yield _with_outer(b, name, i, replace(outer, transposed=not outer.transposed))
-
-
-def _weight_missing(b: Backward) -> Iterator[Edited]:
-    for name, i, _ in _outers(b):
-        yield _with_outer(b, name, i, None)
-
-
-def _weight_before_activation(b: Backward) -> Iterator[Edited]:
-    for name, i, outer in _outers(b):
-        if above := _activation_above(b, outer.source):
-            yield _with_outer(b, name, i, replace(outer, source=above.source))
-
-
-def _gates_swapped(b: Backward) -> Iterator[Edited]:
-    listed = list(_outers(b))
-    for k, (name, i, outer) in enumerate(listed):
-        for _, _, other in listed[k + 1 :]:
-            if other.operand == outer.operand and other.source != outer.source:
-                yield _with_outer(b, name, i, replace(outer, source=other.source))
-                break
-
-
+# From the most specific to the least: an edit that several rows describe has the name of the first.
 MISTAKES: tuple[Mistake, ...] = (
-    Mistake("carry-missing", "a state's gradient is not carried back in time at all", _carry_missing),
-    Mistake("dh-partial", "one of the ways back to the previous state is left out", _dropped(_is_state)),
-    Mistake(
-        "path-missing",
-        "one of the ways back to a node of the same step is left out",
-        _dropped(lambda s: not _is_state(s) and not _is_parameter(s)),
-    ),
-    Mistake("bias-missing", "a vector or scalar parameter's gradient lacks a term", _dropped(_is_parameter)),
-    Mistake(
-        "carry-not-transposed", "W d where W.T d belongs, on the way to the previous state", _not_transposed(carry=True)
-    ),
-    Mistake("readout-not-transposed", "W d where W.T d belongs, within the step", _not_transposed(carry=False)),
-    Mistake("carry-before-activation", "W.T dh where W.T (f'(a) dh) belongs", _before_activation),
-    Mistake(
-        "activation-commuted", "f'(a) (W.T dh) where W.T (f'(a) dh) belongs: a diagonal moved past a matrix", _commuted
-    ),
-    Mistake("carry-without-matrix", "d where W.T d belongs", _without_matrix),
-    Mistake("activation-missing", "the derivative of the activation is left out", _in_factors(lambda p: Integer(1))),
-    Mistake(
-        "activation-at-preactivation",
-        "1 - a^2 for 1 - tanh(a)^2, a(1 - a) for s(1 - s)",
-        _in_factors(lambda p: _closed_at(p, p.args[0])),
-    ),
-    Mistake(
-        "activation-twice", "the derivative taken at the activation's value", _in_factors(lambda p: p.func(_value(p)))
-    ),
-    Mistake("activation-squared", "the derivative of the activation applied twice", _in_factors(lambda p: p**2)),
-    Mistake(
-        "activation-wrong", "the derivative of tanh for that of sigmoid, or the reverse", _in_factors(_other_prime)
-    ),
-    Mistake("activation-value", "the activation's value for its derivative", _in_factors(_value)),
-    Mistake("sign", "a term with the wrong sign", _scaled(-1)),
-    Mistake("doubled", "a term counted twice", _scaled(2)),
-    Mistake("state-at-wrong-time", "c[t] where c[t-1] belongs, or the reverse, in a factor", _other_time),
-    Mistake("recurrent-off-by-one", "h[t] where h[t-1] belongs, or the reverse, in a weight's gradient", _off_by_one),
-    Mistake("weight-transposed", "the transpose of a weight's gradient", _weight_transposed),
-    Mistake("weight-missing", "a term of a weight's gradient is left out", _weight_missing),
-    Mistake("weight-before-activation", "dW = dh x.T where (f'(a) dh) x.T belongs", _weight_before_activation),
-    Mistake("gates-swapped", "one gate's d used in another gate's weight gradient", _gates_swapped),
+    Mistake("dc-carry-missing", gates.dc_carry_missing),
+    Mistake("carry-missing", step.carry_missing),
+    Mistake("carry-overwrites", step.carry_overwrites),
+    Mistake("direct-path", gates.direct_path),
+    Mistake("forget-skipped", gates.forget_skipped),
+    Mistake("forget-uses-new-cell", gates.forget_uses_new_cell),
+    Mistake("update-sign", gates.update_sign),
+    Mistake("candidate-factor", gates.candidate_factor),
+    Mistake("output-gate", gates.output_gate),
+    Mistake("gates-swapped", _both(gates.factors_swapped, step.weights_swapped)),
+    Mistake("reset-path", gates.reset_path),
+    Mistake("reset-variant", gates.reset_variant),
+    Mistake("activation-previous-state", activation.previous_state),
+    Mistake("activation-at-preactivation", activation.of_primes(activation.everywhere, *activation.at_preactivation)),
+    Mistake("gate-derivative", activation.of_primes(activation.is_gate_like, *activation.wrong_gate)),
+    Mistake("activation-twice", activation.of_primes(activation.everywhere, *activation.twice)),
+    Mistake("activation-wrong", activation.of_primes(activation.is_plain, *activation.wrong_plain)),
+    Mistake("carry-not-transposed", step.of_matrices(step.in_carry, step.turned)),
+    Mistake("carry-before-activation", step.of_matrices(step.in_carry, step.before_activation)),
+    Mistake("carry-without-matrix", step.of_matrices(step.in_carry, step.without_matrix)),
+    Mistake("readout", step.readout),
+    Mistake("recurrent-off-by-one", step.recurrent_off_by_one),
+    Mistake("weight-transposed", step.weight_transposed),
+    Mistake("bias", _both(step.bias_missing, step.other_bias)),
+    Mistake("dh-partial", step.dh_partial),
+    Mistake("path-missing", step.path_missing),
+    Mistake("weight-missing", step.weight_missing),
+    Mistake("assign-for-accumulate", step.assigned),
+    Mistake("activation-commuted", step.of_matrices(step.anywhere, step.commuted)),
+    Mistake("not-transposed", step.of_matrices(step.elsewhere, step.turned)),
+    Mistake("before-activation", step.of_matrices(step.not_in_carry, step.before_activation)),
+    Mistake("weight-before-activation", step.weight_before_activation),
+    Mistake("state-at-wrong-time", activation.state_at_wrong_time),
+    Mistake("sign", activation.scaled(-1)),
+    Mistake("doubled", activation.scaled(2)),
 )
+
+LOOP_MISTAKES: tuple[LoopMistake, ...] = tuple(replace(m, sentence=SENTENCES[m.name]) for m in LOOPS)
 
 
 def plant(backward: Backward) -> Iterator[Planted]:
-    """Every known mistake at every place where it can be made."""
+    """Every known mistake at every place where it can be made, each edit once, under its most specific name."""
+    shape, words = Shape(backward), Words(backward)
+    found: dict[object, tuple[Edit, list[str]]] = {}
     for mistake in MISTAKES:
-        for where, edited in mistake.edits(backward):
-            yield Planted(mistake.name, where, edited)
+        for edit in mistake.edits(shape):
+            if words.changes(edit):
+                names = found.setdefault(words.key(edit), (edit, []))[1]
+                names += [] if mistake.name in names else [mistake.name]
+    for edit, (name, *also) in found.values():
+        where = f"d {edit.target}"
+        yield Planted(name, where, edit.target, words.says(edit), edit.of(backward), tuple(also))
+
+
+# ------------------------------------------------------------------------------------------------------- the catalogue
 
 
 @dataclass(frozen=True)
-class LoopMistake:
-    """A wrong time loop: what happens to the carry, in which order, and how the steps' contributions are combined."""
+class Row:
+    """One name of the catalogue, and one kind of edits that it has: "step", "loss", "sum" or "loop"."""
 
     name: str
     sentence: str
-    carry: Callable[[int, list[Any]], list[Any]] = lambda t, entries: entries
-    backwards: bool = True
-    combine: Callable[[Sequence[Gradient]], Sequence[Gradient]] = lambda steps: steps
+    kind: str
 
 
-def _cut(period: int) -> Callable[[int, list[Any]], list[Any]]:
-    """The carry that leaves step t for step t - 1, lost where a chunk of ``period`` steps begins."""
-    return lambda t, entries: [0 * e for e in entries] if (t - 1) % period == 0 and t > 1 else entries
+def _catalogue() -> Iterator[Row]:
+    named = {
+        "step": {m.name for m in MISTAKES},
+        "loss": {e.mistake for e in LOSS_EDITS},
+        "sum": {e.mistake for e in SUM_EDITS},
+        "loop": {m.name for m in LOOP_MISTAKES},
+    }
+    for name, words in SENTENCES.items():
+        yield from (Row(name, words, kind) for kind, names in named.items() if name in names)
 
 
-def _without(step: int) -> Callable[[Sequence[Gradient]], Sequence[Gradient]]:
-    """Parameters do not get the term of one step; inputs and initial states keep theirs."""
-
-    def combine(steps: Sequence[Gradient]) -> Sequence[Gradient]:
-        kept = list(steps)
-        own = {key for i, step_ in enumerate(steps) for key in step_ if i == step % len(steps)}
-        shared = {key for key in own if any(key in other for i, other in enumerate(steps) if i != step % len(steps))}
-        kept[step % len(steps)] = {key: value for key, value in kept[step % len(steps)].items() if key not in shared}
-        return kept
-
-    return combine
+CATALOGUE: tuple[Row, ...] = tuple(_catalogue())
 
 
-LOOP_MISTAKES: tuple[LoopMistake, ...] = (
-    LoopMistake("detached-every-1", "nothing is carried from step to step", carry=_cut(1)),
-    LoopMistake("detached-every-2", "the carry is lost at the borders of chunks of two steps", carry=_cut(2)),
-    LoopMistake("detached-every-4", "the carry is lost at the borders of chunks of four steps", carry=_cut(4)),
-    LoopMistake("time-forward", "the backward loop runs forward in time", backwards=False),
-    LoopMistake("first-step-lost", "the term of t = 1 is dropped", combine=_without(0)),
-    LoopMistake("last-step-lost", "the term of t = T is dropped", combine=_without(-1)),
-    LoopMistake("carry-doubled", "what is carried counts twice", carry=lambda t, entries: [2 * e for e in entries]),
-)
+def sentence(name: str) -> str:
+    """What is done wrong; raises KeyError for a name that is not in the catalogue."""
+    return SENTENCES[name]
+
+
+def kinds(name: str) -> tuple[str, ...]:
+    """The kinds of edits that a name has."""
+    return tuple(row.kind for row in CATALOGUE if row.name == name)
+
+
+def applies(name: str, cell: Cell) -> bool:
+    """Whether a mistake can be made in a cell so that a number changes; raises KeyError for an unknown name."""
+    from derive.mistakes_run import applying  # it unrolls cells, and what does that reads this module
+
+    return sentence(name) != "" and name in applying(cell)

@@ -107,12 +107,14 @@ class Presented:
         """The flows into a symbol."""
         out = []
         for flow in self.backward.flows[symbol]:
+            d = self.d(flow.source)
+            if d == 0:  # a wrong program may have no way to a node
+                continue
             if isinstance(flow, Adjoint):
                 w = parameter(flow.matrix)
-                product = lin(transpose(w) if flow.transposed else w, self.d(flow.source))
-                out.append(self.readable(flow.scale) * product)
+                out.append(self.readable(flow.scale) * lin(transpose(w) if flow.transposed else w, d))
             else:
-                out.append(self.readable(flow.factor) * self.d(flow.source))
+                out.append(self.readable(flow.factor) * d)
         return out
 
     def sum_of(self, symbol: Symbol) -> Expr:
@@ -132,7 +134,8 @@ class Presented:
             terms = []
             for pair in self.backward.matrices[name]:
                 d, operand = self.d(pair.source), self.readable(pair.operand)
-                terms.append(outer(operand, d) if pair.transposed else outer(d, operand))
+                if d != 0:
+                    terms.append(outer(operand, d) if pair.transposed else outer(d, operand))
             return time_sum(Add(*terms)) if terms else Integer(0)
         whole = self.sum_of(parameter(name))
         if whole == 0:

@@ -157,6 +157,12 @@ def _height(tree: Tree) -> int:
 
 # ----------------------------------------------------------------------------------------- the grammar
 
+# What to write where a program has a method or a module's function.
+_INSTEAD_OF_DOT = {
+    "dot": "W @ v; W.T is the transpose", "matmul": "W @ v", "t": "W.T", "transpose": "W.T", "mean": "sum(...)/T",
+    "outer": "outer(a, b)", "sum": "sum(...)", "diag": "diag(v)", "tanh": "tanh(a)", "exp": "exp(a)",
+}  # fmt: skip
+
 
 class _Parser:
     """Recursive descent over the words of a text."""
@@ -196,14 +202,16 @@ class _Parser:
     def unexpected(self, expected: str, opened: Token | None = None) -> CellError:
         word = self.word
         if word.text == "." and word.kind == "sign":
-            why, wanted = (
-                "the only thing after a dot is T, the transpose of a matrix",
-                "W.T, or a plain name such as tanh",
-            )
-            return CellError(why, word.position, found="'.'", expected=wanted)
+            why = "the only thing after a dot is T, the transpose of a matrix"
+            return CellError(why, word.position, found="'.'", expected=self.instead_of_dot())
         if opened is not None and opened.position[0] < word.position[0]:
             expected += f" (the {opened.text!r} of line {opened.position[0]} is still open)"
         return CellError("this cannot be read", word.position, found=self.found, expected=expected)
+
+    def instead_of_dot(self) -> str:
+        """What to write for np.outer(a, b), W.dot(v), a.sum()."""
+        after = self.words[self.place + 1].text
+        return _INSTEAD_OF_DOT.get(after, "W.T, or a plain name such as tanh")
 
     # -- lines
 
@@ -245,9 +253,17 @@ class _Parser:
 
     def equation(self) -> Equation:
         first, position = self.place, self.word.position
+        if (
+            self.word.text in ("for", "while", "return", "def", "import")
+            and self.words[self.place + 1].text not in "=["
+        ):
+            why, wanted = "a program is not in the language", "equations: one line for each name, at every t"
+            raise CellError(why, position, found=repr(self.word.text), expected=wanted)
         target = self.sum()
-        if self.word.text in ("+", "-", "*", "/") and self.words[self.place + 1].text == "=":
+        if self.word.text in ("+", "-", "*", "/", "@") and self.words[self.place + 1].text == "=":
             raise self.augmented(self.word)
+        if self.word.text == ":" and self.words[self.place + 1].text == "=":
+            raise CellError("':=' is not in the language", self.word.position, found="':='", expected="'='")
         if self.word.text == ":" and isinstance(target, Indexed):
             raise CellError("a declaration has no time index", position, expected=f"{target.name}: H")
         self.expect("=")

@@ -71,8 +71,11 @@ _LOOK_ALIKES = dict(
 
 _SIGNS = "one of + - * / @ **"
 _COMPARISON = ("comparison is not in the language", "smooth functions, relu or abs")
-_BRACE = ("braces are not in the language", "( ) around a sum, [t] or [t-1] for an index")
-_STRING = ("strings and primes are not in the language", "letters, digits and underscores")
+_BRACE = ("braces are not in the language", "( ) around a sum, h[t] or h[t-1] for an index")
+_STRING = (
+    "strings and primes are not in the language",
+    "letters, digits and underscores; a transpose is W.T, a derivative dtanh(a)",
+)
 
 # Why a character is not in the language, and what is.
 _WHY = {
@@ -100,7 +103,10 @@ def _instead(character: str) -> str | None:
     return base if base.isascii() and base.isalnum() else None
 
 
-def _strange(character: str, position: Position) -> CellError:
+def _strange(character: str, position: Position, after: str = "") -> CellError:
+    if character == "^" and after == "T":
+        why = "this character is not in the language"
+        return CellError(why, position, found="'^T'", expected=".T, the transpose of a matrix")
     name = unicodedata.name(character, f"U+{ord(character):04X}")
     found = repr(character) if character.isascii() else f"{character!r} ({name})"
     if character in _WHY:
@@ -144,7 +150,7 @@ def tokens(text: str) -> list[Token]:
         match = _WORD.match(text, place)
         position = (line, place - start + 1)
         if match is None:
-            raise _strange(text[place], position)
+            raise _strange(text[place], position, text[place + 1 : place + 2])
         kind, word = str(match.lastgroup), match.group()
         place = match.end()
         if kind == "newline":

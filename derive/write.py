@@ -26,7 +26,7 @@ _BUILTIN = {
     sympy.Abs: "abs", sympy.erf: "erf",
 }  # fmt: skip
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*(\[t([+-][0-9]+)?\])?")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*(\[(?:[tT](?:[+-][0-9]+)?|[0-9]+)\])?")
 _DEPTH = 2 * LIMITS.height
 _ROW = LIMITS.height // 2  # a longer sum is written as a sum of sums
 

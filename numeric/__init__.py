@@ -5,5 +5,6 @@ NumPy; everything a user needs is named here.
 
 from numeric.check import CheckRow, CrossCheck, check_gradients
 from numeric.engine import Engine, Result
+from numeric.run_backward import FileResult, run_backward
 
-__all__ = ["CheckRow", "CrossCheck", "Engine", "Result", "check_gradients"]
+__all__ = ["CheckRow", "CrossCheck", "Engine", "FileResult", "Result", "check_gradients", "run_backward"]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from derive import Cell
@@ -23,7 +23,10 @@ __all__ = ["main"]
 
 HOLDS, REFUTED, USAGE, FAULT, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 STATUS = "Exit status: 0 holds, 1 refuted, 2 usage or bad input, 3 a fault of bptt itself, 4 nothing was shown."
-SUFFIXES = (".html", ".md")
+FORMATS = {"html": ".html", "md": ".md", "backward": ".backward"}
+
+
+Result = TypeVar("Result")
 
 
 class UsageError(Exception):
@@ -94,14 +97,16 @@ def _complain(line: str) -> None:
 def _report(arguments: argparse.Namespace) -> tuple[int, str]:
     source = arguments.cell
     output = Path(arguments.output) if arguments.output else None
+    wanted = _format(arguments.format, output)
     if output:
-        _check_output(output)
+        _check_output(output, wanted)
     cell = _load(source)
+    if wanted == "backward":
+        return _backward(cell, source, output)
     if output is None:
-        output = Path(f"{cell.name}.html")
-        _check_output(output)
-    if os.path.exists(source) and os.path.exists(output) and os.path.samefile(source, output):
-        raise UsageError(f"{output} is the cell itself; give another file for the report")
+        output = Path(f"{cell.name}{FORMATS[wanted]}")
+        _check_output(output, wanted)
+    _check_apart(source, output)
     from reports.build import build_report
     from reports.progress import Progress
 
@@ -112,6 +117,30 @@ def _report(arguments: argparse.Namespace) -> tuple[int, str]:
     _write(contents)
     status = {"holds": HOLDS, "fails": REFUTED, "open": NOTHING}[document.verdict.verdict]
     return status, f"{output}: {cell.name} {document.verdict.text}\n"
+
+
+def _format(named: str | None, output: Path | None) -> str:
+    """The format asked for: by --format, else by the file's name, else html."""
+    by_name = {suffix: name for name, suffix in FORMATS.items()}
+    return named or (by_name.get(output.suffix.lower(), "html") if output else "html")
+
+
+def _check_apart(source: str, output: Path) -> None:
+    if os.path.exists(source) and os.path.exists(output) and os.path.samefile(source, output):
+        raise UsageError(f"{output} is the cell itself; give another file for the report")
+
+
+def _backward(cell: Cell, source: str, output: Path | None) -> tuple[int, str]:
+    """The derivation as equations that bptt verify reads, on stdout where no file is given."""
+    import derive
+    from derive.handwritten.wording import backward_file
+
+    text = backward_file(derive.differentiate(cell))
+    if output is None:
+        return HOLDS, text
+    _check_apart(source, output)
+    _write({output: text})
+    return HOLDS, f"{output}: the derivation of {cell.name}; bptt verify {output} --cell {source} checks it\n"
 
 
 def _rendered(document: Any, output: Path) -> dict[Path, str]:
@@ -140,6 +169,19 @@ def _prove(arguments: argparse.Namespace) -> tuple[int, str]:
     return status, as_json(proof_data(proof)) if arguments.json else f"{proof}\n"
 
 
+def _verify(arguments: argparse.Namespace) -> tuple[int, str]:
+    cell = _load(arguments.cell)
+    import derive
+    from reports.data import as_json, verification_data
+    from reports.progress import Progress
+
+    path = Path(arguments.file)
+    with Progress() as progress:
+        verification = _opened(arguments.file, lambda: derive.verify(path, cell, report=progress))
+    status = REFUTED if not verification.holds else HOLDS if verification.decided else NOTHING
+    return status, as_json(verification_data(verification)) if arguments.json else f"{verification}\n"
+
+
 def _cells(arguments: argparse.Namespace) -> tuple[int, str]:
     import derive
     from reports.data import as_json, cell_data
@@ -158,8 +200,13 @@ def _load(source: str) -> Cell:
     """A shipped cell or a file; whatever is wrong with it is one line."""
     import derive
 
+    return _opened(source, lambda: derive.load(source))
+
+
+def _opened(source: str, read: Callable[[], Result]) -> Result:
+    """What was read from a file that a person named; whatever is wrong with it is one line."""
     try:
-        return derive.load(source)
+        return read()
     except FileNotFoundError as error:
         raise UsageError(str(error) if error.errno is None else f"{source}: there is no such file") from None
     except OSError as error:
@@ -168,11 +215,13 @@ def _load(source: str) -> Cell:
         raise UsageError(str(error)) from None
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, wanted: str) -> None:
     from reports.files import check_writable
 
-    if output.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{output}: a report is a file whose name ends in {' or '.join(SUFFIXES)}")
+    if output.suffix.lower() not in FORMATS.values():
+        raise UsageError(f"{output}: a report is a file whose name ends in {' or '.join(FORMATS.values())}")
+    if output.suffix.lower() != FORMATS[wanted]:
+        raise UsageError(f"{output}: --format {wanted} goes into a file whose name ends in {FORMATS[wanted]}")
     extra = [output.parent / f"{output.stem}-gradient-norm.svg"] if output.suffix.lower() == ".md" else []
     try:
         for path in (output, *extra):
@@ -227,10 +276,17 @@ def _parser() -> argparse.ArgumentParser:
         "report",
         _report,
         "derive and prove a cell, check it in numbers, and write a report that can be read",
-        "bptt report lstm -o lstm.html\n  bptt report my.cell -o my.md --seed 7",
+        "bptt report lstm -o lstm.html\n  bptt report my.cell -o my.md --seed 7\n  bptt report gru --format backward",
     )
     _add_cell(report)
-    report.add_argument("-o", "--output", metavar="FILE", help="a .html or .md file (default: the cell's name, .html)")
+    report.add_argument(
+        "-o", "--output", metavar="FILE", help="a .html, .md or .backward file (default: the cell's name, .html)"
+    )
+    report.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="html, md, or backward: the equations that bptt verify reads, on stdout unless -o names a file",
+    )
     report.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the measurements (default: 0)")
     prove = _command(
         commands,
@@ -240,8 +296,19 @@ def _parser() -> argparse.ArgumentParser:
         "bptt prove tanh_rnn\n  bptt prove my.cell --json",
     )
     _add_cell(prove)
+    verify = _command(
+        commands,
+        "verify",
+        _verify,
+        "verify a derivation of your own, line by line, and name its mistakes",
+        "bptt verify my.backward --cell tanh_rnn\n  bptt verify my.backward --cell my.cell --json",
+    )
+    verify.add_argument("file", metavar="FILE", help="a .backward file: equations such as da[t] = dh[t]*(1 - h[t]**2)")
+    verify.add_argument(
+        "--cell", required=True, metavar="CELL", help="a shipped cell's name or the path of a .cell file"
+    )
     cells = _command(commands, "cells", _cells, "list the shipped cells", "bptt cells\n  bptt cells --json")
-    for command in (prove, cells):
+    for command in (prove, verify, cells):
         command.add_argument("--json", action="store_true", help="print JSON, for a program to read")
     return parser
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from derive.cell import Cell
 from derive.prove import Proof
+from derive.verify import Verification, VerifiedLine
 from derive.write import write
 
-__all__ = ["as_json", "cell_data", "proof_data"]
+__all__ = ["as_json", "cell_data", "proof_data", "verification_data"]
 
 
 def as_json(data: Any) -> str:
@@ -60,4 +62,35 @@ def cell_data(cell: Cell) -> dict[str, Any]:
         "outputs": list(cell.outputs),
         "parameters": {name: list(shape) for name, shape in cell.parameters.items()},
         "dimensions": {letter: list(names) for letter, names in cell.dimensions.items()},
+    }
+
+
+def verification_data(verification: Verification) -> dict[str, Any]:
+    """Every line of a person's derivation with its verdict."""
+    return {
+        "cell": verification.cell.name,
+        "file": verification.name,
+        "holds": verification.holds,
+        "loss": verification.loss,
+        "missing": list(verification.missing),
+        "notes": list(verification.notes),
+        "runs_right": verification.ran,
+        "lines": [_line_data(line) for line in verification.lines],
+    }
+
+
+def _line_data(line: VerifiedLine) -> dict[str, Any]:
+    example = line.counterexample
+    return {
+        "number": line.number,
+        "text": line.text,
+        "status": line.status,
+        "level": line.level,
+        "note": line.note,
+        "expected": line.expected,
+        "mistake": line.mistake,
+        "says": line.says,
+        "also": list(line.also),
+        "difference": line.difference,
+        "counterexample": None if example is None else asdict(example),
     }

@@ -221,7 +221,14 @@ def planted(name):
     return first
 
 
-@pytest.mark.parametrize("name", ["tanh_rnn", "gru", "lstm_peephole"])
+ENGINES = ("tanh_rnn", "gru", "lstm_peephole")
+
+
+def test_every_known_mistake_of_a_step_is_planted_into_an_engine():
+    assert {m.name for m in MISTAKES} == {mistake for name in ENGINES for mistake in planted(name)}
+
+
+@pytest.mark.parametrize("name", ENGINES)
 def test_wrong_derivations_planted_into_the_engine_disagree(name):
     cell = derive.load(name)
     # square, so that a transposed matrix does not give itself away by its shape
@@ -231,7 +238,6 @@ def test_wrong_derivations_planted_into_the_engine_disagree(name):
         table = scene.check(numeric.Engine(cell, backward=wrong.backward), entries=4, methods=("complex step",))
         accepted += [mistake] if table.ok else []
     assert accepted == []
-    assert {m.name for m in MISTAKES} - set(planted(name)) <= {"gates-swapped", "dh-partial", "state-at-wrong-time"}
 
 
 class Detached(Reverse):

@@ -12,8 +12,11 @@ from derive.adjoint import Adjoint
 from derive.lemmas import assigned, check_rule, overwritten, recursion, step_of_induction
 from derive.losses import LOSSES
 from derive.mistakes import LOOP_MISTAKES, MISTAKES, plant
+from derive.mistakes_loop import detached
+from derive.mistakes_run import LastLoss, differs, gradient
 from derive.obligations import EVERY_SIZE
 from derive.sample import Sample
+from derive.score import score
 from derive.step_proofs import StepAtSize, StepForEverySize, uniform
 from derive.unrolled_proofs import Unrolled
 from derive.words import leaves_of
@@ -80,7 +83,7 @@ def test_what_a_step_rests_on_is_an_earlier_step_and_its_obligation_is_in_the_pr
 def test_a_wrong_derivation_is_refuted_with_a_point_where_the_numbers_differ():
     right = derivation_of("tanh_rnn")
     for wrong in plant(right.backward):
-        if wrong.mistake in ("carry-before-activation", "recurrent-off-by-one", "activation-missing"):
+        if wrong.mistake in ("carry-before-activation", "recurrent-off-by-one", "activation-wrong"):
             proof = derive.prove(with_backward(right, wrong.backward))
             assert proof.refuted, wrong
             assert not proof.holds
@@ -101,6 +104,17 @@ def test_diagonals_that_commute_are_the_weakness_that_is_planted():
     assert missed == {"activation-commuted"}
 
 
+def test_a_check_that_misses_a_mistake_is_scored_as_one_that_does():
+    derivation = derivation_of("gru")
+    weak = StepForEverySize(derivation.program, tag=lambda symbol, slot: symbol)
+    found = score(derivation.backward, weak, None)
+    commuted = [p for p in plant(derivation.backward) if not weak.rejects(p.backward)]
+    assert {p.mistake for p in commuted} == {"activation-commuted", "reset-variant"}
+    assert len(found.missed) == len(commuted)
+    assert found.planted - found.caught == len(commuted)
+    assert found.by_check["P2"] == (0, 0)
+
+
 def test_the_step_proof_sees_the_readout():
     derivation = derivation_of("lstm")
     step = StepAtSize(derivation.program, 2, Budget())
@@ -113,21 +127,25 @@ def test_the_step_proof_sees_the_readout():
     assert not step.rejects(derivation.backward)
 
 
-@pytest.mark.parametrize("loop", LOOP_MISTAKES, ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "loop", [m for m in LOOP_MISTAKES if not m.ordered], ids=lambda m: f"{m.name}: {m.says}".replace(" ", "-")
+)
 def test_each_wrong_loop_is_seen_where_it_shows(loop):
-    derivation = derivation_of("gru")
-    whole = Unrolled(derivation.program, 6, uniform(derivation.cell, 2), Sample(5), batch=2)
-    assert whole.rejects(derivation.backward, loop)
+    derivation = derivation_of("lstm" if loop.name in ("gates-swapped", "gates-permuted") else "gru")
+    kind = LastLoss if loop.at == "every" else Unrolled
+    whole = Unrolled(derivation.program, 5, uniform(derivation.cell, 2), Sample(5), batch=2)
+    truth = kind(derivation.program, 5, uniform(derivation.cell, 2), Sample(5), batch=2).truth
+    assert differs(gradient(whole, derivation.backward, loop), truth)
+    assert not differs(gradient(whole, derivation.backward, loop.right), truth)
     assert not whole.rejects(derivation.backward)
     assert whole.rejects(derivation.backward, mean=True)
 
 
 def test_a_period_beyond_the_sequence_does_not_show():
     derivation = derivation_of("tanh_rnn")
-    period_four = next(m for m in LOOP_MISTAKES if m.name == "detached-every-4")
-    assert not Unrolled(derivation.program, 4, uniform(derivation.cell, 2), Sample(5)).rejects(
-        derivation.backward, period_four
-    )
+    whole = Unrolled(derivation.program, 4, uniform(derivation.cell, 2), Sample(5))
+    assert not whole.rejects(derivation.backward, detached(4))
+    assert whole.rejects(derivation.backward, detached(3))
 
 
 def test_the_induction_rejects_wrong_recursions():
@@ -157,8 +175,8 @@ def test_a_budget_that_is_exceeded_is_never_a_pass():
 
 
 def test_every_mistake_has_a_sentence_and_a_name_of_its_own():
-    names = [m.name for m in (*MISTAKES, *LOOP_MISTAKES)]
-    assert len(names) == len(set(names))
+    for known in ([m.name for m in MISTAKES], [(m.name, m.says) for m in LOOP_MISTAKES]):
+        assert len(known) == len(set(known))
     assert all(m.sentence for m in (*MISTAKES, *LOOP_MISTAKES))
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from derive.latex import name_latex
-from derive.mistakes import LOOP_MISTAKES, MISTAKES
+from derive.mistakes import CATALOGUE
 from derive.prove import Obligation, Proof
 from reports.document import Block, Code, Items, Mark, Math, Paragraph, Parts, Seconds, Section, Table
 from reports.parts.shown import LEMMAS, Shown, check_anchor, mark_of
@@ -24,7 +24,6 @@ _GROUPS = (
     ),
     ("Losses, lemmas and rules", "proof-lemmas", ("loss/", "lemma/", "rule/")),
 )
-_BATCH_MEAN = ("batch-mean", "the gradient is averaged over the sequences where it is a sum")
 
 
 def proof_section(proof: Proof) -> Section:
@@ -206,6 +205,6 @@ def _what(proof: Proof) -> str:
 
 
 def _mistakes() -> Table:
-    known = [*((m.name, m.sentence) for m in MISTAKES), *((m.name, m.sentence) for m in LOOP_MISTAKES), _BATCH_MEAN]
-    rows = tuple(((Code(name),), prose(sentence)) for name, sentence in known)
+    known = {row.name: row.sentence for row in CATALOGUE if row.kind != "loss"}
+    rows = tuple(((Code(name),), prose(sentence)) for name, sentence in known.items())
     return Table((("mistake",), ("what is done wrong",)), rows, "ll")

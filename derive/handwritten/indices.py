@@ -1,0 +1,154 @@
+"""Every index of a script, read once: which time each value is taken at, and over which times sums run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from derive.errors import CellError
+from derive.handwritten.lines import Line, Script
+from derive.handwritten.times import EVERY, When, read_when
+from derive.syntax import Call, Indexed, Name, Tree, children, walk
+
+__all__ = ["Indices", "Range", "read_indices"]
+
+RANGED = ("sum", "prod")
+DEEPEST = 40
+
+
+@dataclass(frozen=True)
+class Range:
+    """``variable`` from ``first`` to ``last``, which may be the larger or the smaller one."""
+
+    variable: str
+    first: When
+    last: When
+
+
+@dataclass(frozen=True)
+class Indices:
+    """The time of every indexed tree and the range of every sum and product, by the identity of the tree."""
+
+    when: dict[int, When]
+    ranges: dict[int, Range]
+
+    def of(self, tree: Tree) -> When:
+        """The time of an indexed tree."""
+        return self.when[id(tree)]
+
+
+def read_indices(script: Script) -> Indices:
+    """Read every index; raises :class:`CellError` for one that means no time."""
+    found = Indices({}, {})
+    for line in script.lines:
+        for tree, variables in _indexed(line.value, frozenset(), found):
+            found.when[id(tree)] = _checked(read_when(tree.index, tree.name, variables), tree, line, script)
+    check_circles(script, found)
+    _check_chain(script)
+    return found
+
+
+def _check_chain(script: Script) -> None:
+    """Refuse definitions that are built on one another too deeply to be followed."""
+    reads = {
+        x.target.name: [t.name for t in walk(x.value) if isinstance(t, Indexed | Name)]
+        for x in script.lines
+        if x.target.role == "own"
+    }
+    level, current = 0, set(reads)
+    while current:
+        level, current = level + 1, {n for name in current for n in reads[name] if n in reads and n != name}
+        if level > DEEPEST and not _in_circle(current, reads):
+            wanted = f"at most {DEEPEST} definitions, each built on the one before"
+            raise CellError("definitions are nested too deeply", script.lines[0].equation.position, expected=wanted)
+        if level > DEEPEST:
+            return
+
+
+def _in_circle(names: set[str], reads: dict[str, list[str]]) -> bool:
+    """Whether names that are still reached are a recursion in time, which has no depth."""
+    reached, waiting = set(), list(names)
+    while waiting:
+        for name in reads[waiting.pop()]:
+            if name in reads and name not in reached:
+                reached.add(name)
+                waiting.append(name)
+    return bool(names & reached)
+
+
+def check_circles(script: Script, indices: Indices) -> None:
+    """Refuse lines that need one another at the same step: they would say nothing, and be right whatever they say."""
+    defining: dict[tuple[str, str], Line] = {}
+    for line in script.lines:
+        if line.target.when is None or line.target.when.anchor == EVERY:
+            defining.setdefault((line.target.role, line.target.name), line)
+    reads = {line: _read_at_once(line, script, indices, defining) for line in defining.values()}
+    done: set[Line] = set()
+    for start in defining.values():
+        path: list[Line] = [start]
+        while path:
+            following = [x for x in reads[path[-1]] if x not in done]
+            if not following:
+                done.add(path.pop())
+                continue
+            if following[0] in path:
+                circle = [*path[path.index(following[0]) :], following[0]]
+                shown = " needs ".join(x.text.partition("=")[0].strip() for x in circle)
+                why, wanted = (
+                    "equations of one time step go in a circle",
+                    "[t+1] somewhere, or an equation that does not",
+                )
+                raise CellError(why, following[0].equation.position, found=shown, expected=wanted)
+            path.append(following[0])
+
+
+def _read_at_once(line: Line, script: Script, indices: Indices, defining: dict[tuple[str, str], Line]) -> list[Line]:
+    """The lines whose value at the same step a line needs."""
+    found = []
+    for tree in _walk_values(line.value):
+        if isinstance(tree, Indexed):
+            reference, when = script.names.indexed(tree.name, tree.position), indices.of(tree)
+            same = line.target.when is None or (when.anchor == EVERY and when.shift + line.offset == 0)
+            known = defining.get((reference.role, reference.name))
+            if known is not None and same and (known.target.when is None) == (line.target.when is None):
+                found.append(known)
+        elif isinstance(tree, Name) and tree.name not in script.cell.parameters and tree.name not in ("T", "pi", "t"):
+            if line.target.when is None and (of := script.names.gradient(tree.name)):
+                known = defining.get((of.role, of.name))
+                found += [known] if known is not None else []
+            elif tree.name in script.names.plain:
+                found += [x for x in (defining.get(("own", tree.name)),) if x is not None]
+    return found
+
+
+def _walk_values(tree: Tree) -> Iterator[Tree]:
+    """Subtrees whose value is used: a name inside of truncated(...) or jacobian(...) only says of what."""
+    yield tree
+    if not (isinstance(tree, Call) and tree.name in ("truncated", "jacobian", "immediate")):
+        for child in children(tree):
+            yield from _walk_values(child)
+
+
+def _checked(when: When, tree: Indexed, line: Line, script: Script) -> When:
+    reference = script.names.indexed(tree.name, tree.position)
+    of_a_step = reference.role in ("derivative", "local", "softmax", "target")
+    if when == When("", 0) and of_a_step and reference.name not in script.cell.states:
+        why = f"there is no {tree.name}[0]: only states have an initial value"
+        raise CellError(why, tree.position, found=f"{tree.name}[0]", expected=f"{tree.name}[1]")
+    return when
+
+
+def _indexed(tree: Tree, variables: frozenset[str], found: Indices) -> Iterator[tuple[Indexed, frozenset[str]]]:
+    if isinstance(tree, Indexed):
+        yield tree, variables
+    if isinstance(tree, Call) and tree.name in RANGED and len(tree.arguments) == 4:
+        body, variable, first, last = tree.arguments
+        if not isinstance(variable, Name) or variable.name in ("t", "T"):
+            wanted = f"{tree.name}(J[k], k, ...)"
+            raise CellError("the variable is a name of its own", variable.position, expected=wanted)
+        bounds = [read_when(bound, "a bound", variables) for bound in (first, last)]
+        found.ranges[id(tree)] = Range(variable.name, *bounds)
+        yield from _indexed(body, variables | {variable.name}, found)
+        return
+    for child in children(tree):
+        yield from _indexed(child, variables, found)
