@@ -171,6 +171,9 @@ def verify(
         return _Verifier(name, text, differentiate(cell), report).run()
     except CellError as error:
         raise error.in_source(name) if name else error from None
+    except RecursionError:
+        wanted = "shorter chains of definitions"
+        raise CellError("definitions are nested too deeply", expected=wanted, source=name or None) from None
 
 
 class _Verifier:

@@ -23,7 +23,7 @@ from reports.files import check_writable, write_files
 from reports.measure import Measured
 from reports.progress import Progress
 
-COMMANDS = ("report", "prove", "cells")
+COMMANDS = ("report", "prove", "verify", "cells")
 FULL_DEVICE = Path("/dev/full")
 
 
@@ -450,3 +450,64 @@ def test_the_same_report_whatever_the_hash_seed(here):
     pages = [(here / f"{seed}.html").read_text(encoding="utf-8") for seed in ("1", "2")]
     first, second = (re.sub(r'<span class="time">[^<]*</span>', "", page) for page in pages)
     assert first == second
+
+
+# ---------------------------------------------------------------------------------------------------- own derivations
+
+MINE = """\
+dh[t] = W_hy.T @ dy[t] + W_hh @ da[t+1]
+da[t] = dh[t]*(1 - h[t]**2)
+dW_hh = sum(outer(da[t], h[t-1]))
+"""
+
+
+def test_verify_prints_the_wrong_line_and_its_name(here, capsys):
+    Path("my.backward").write_text(MINE, encoding="utf-8")
+    assert main(["verify", "my.backward", "--cell", "tanh_rnn"]) == 1
+    shown = capsys.readouterr().out
+    assert "WRONG: W_hh should be W_hh.T (carry-not-transposed)" in shown
+    assert "smallest counterexample: T = 2, H = 2" in shown
+    assert "missing: dW_xh, db, dW_hy" in shown
+    Path("my.backward").write_text(MINE.replace("W_hh @", "W_hh.T @"), encoding="utf-8")
+    assert main(["verify", "my.backward", "--cell", "tanh_rnn"]) == 0
+    assert "WRONG" not in capsys.readouterr().out
+
+
+def test_verify_prints_json(here, capsys):
+    Path("my.backward").write_text(MINE, encoding="utf-8")
+    assert main(["verify", "my.backward", "--cell", "tanh_rnn", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["holds"] is False
+    assert [line["status"] for line in found["lines"]] == ["wrong", "definition", "right"]
+    assert found["lines"][0]["mistake"] == "carry-not-transposed"
+    assert found["lines"][0]["counterexample"]["steps"] == 2
+    assert found["missing"] == ["dW_xh", "db", "dW_hy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dq[t] = e[t]", "my.backward:1:9: nothing defines"),
+        ("dW = 1", "unknown derivative"),
+        ("", "no equation"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(here, capsys, text, words):
+    Path("my.backward").write_text(text, encoding="utf-8")
+    assert main(["verify", "my.backward", "--cell", "tanh_rnn"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert main(["verify", "none.backward", "--cell", "tanh_rnn"]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", derive.cells())
+def test_a_report_as_equations_verifies(here, capsys, name):
+    assert main(["report", name, "--format", "backward"]) == 0
+    text = capsys.readouterr().out
+    assert main(["report", name, "-o", "own.backward"]) == 0
+    assert Path("own.backward").read_text(encoding="utf-8") == text
+    assert main(["verify", "own.backward", "--cell", name]) == 0
+    assert main(["report", name, "-o", "own.md", "--format", "backward"]) == 2
+    assert main(["report", name, "-o", "own.backward", "--format", "html"]) == 2

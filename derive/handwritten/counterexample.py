@@ -18,7 +18,7 @@ from derive.handwritten.claims import entries_of, left_side, right_side, times_o
 from derive.handwritten.explicit import ExplicitTruth
 from derive.handwritten.lines import Line
 from derive.handwritten.meanings import Understanding
-from derive.handwritten.reading import ExplicitReading, NotSayableError, Text
+from derive.handwritten.reading import UNREADABLE, ExplicitReading, Text
 from derive.handwritten.truth import LossRead
 from derive.handwritten.values import UNDEFINED, ZERO, Mat
 from derive.syntax import Call, Indexed, walk
@@ -130,7 +130,7 @@ class _Case:
         with precision(BITS):
             try:
                 return self._differs()
-            except (NotSayableError, ZeroDivisionError):
+            except UNREADABLE:
                 return None
 
     def _differs(self) -> tuple[str, Any, Any] | None:

@@ -13,7 +13,7 @@ from derive.syntax import Call, Indexed, Name, Tree, children, walk
 __all__ = ["Indices", "Range", "read_indices"]
 
 RANGED = ("sum", "prod")
-DEEPEST = 40
+MOST_BELOW = 60
 
 
 @dataclass(frozen=True)
@@ -49,31 +49,24 @@ def read_indices(script: Script) -> Indices:
 
 
 def _check_chain(script: Script) -> None:
-    """Refuse definitions that are built on one another too deeply to be followed."""
+    """Refuse a definition that is built on more others than can be followed."""
     reads = {
-        x.target.name: [t.name for t in walk(x.value) if isinstance(t, Indexed | Name)]
+        x.target.name: {t.name for t in walk(x.value) if isinstance(t, Indexed | Name)} & script.names.own
         for x in script.lines
         if x.target.role == "own"
     }
-    level, current = 0, set(reads)
-    while current:
-        level, current = level + 1, {n for name in current for n in reads[name] if n in reads and n != name}
-        if level > DEEPEST and not _in_circle(current, reads):
-            wanted = f"at most {DEEPEST} definitions, each built on the one before"
-            raise CellError("definitions are nested too deeply", script.lines[0].equation.position, expected=wanted)
-        if level > DEEPEST:
-            return
-
-
-def _in_circle(names: set[str], reads: dict[str, list[str]]) -> bool:
-    """Whether names that are still reached are a recursion in time, which has no depth."""
-    reached, waiting = set(), list(names)
-    while waiting:
-        for name in reads[waiting.pop()]:
-            if name in reads and name not in reached:
-                reached.add(name)
-                waiting.append(name)
-    return bool(names & reached)
+    for name in reads:
+        reached: set[str] = set()
+        waiting = [name]
+        while waiting:
+            more = reads.get(waiting.pop(), set()) - reached
+            reached |= more
+            waiting += more
+        if len(reached) > MOST_BELOW:
+            line = script.defining(name)[0]
+            why, found = "definitions are nested too deeply", f"{name}, built on {len(reached)} others"
+            wanted = f"at most {MOST_BELOW} definitions below another"
+            raise CellError(why, line.equation.position, found=found, expected=wanted)
 
 
 def check_circles(script: Script, indices: Indices) -> None:

@@ -10,7 +10,6 @@ neither p nor target         any loss
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from derive.errors import CellError
 from derive.handwritten.indices import Indices
@@ -28,12 +27,14 @@ def read_loss(script: Script, indices: Indices, fits: Callable[[Line, LossRead],
     called = {t.name for x in about for t in walk(x.value) if isinstance(t, Call | Indexed)} & _words(script)
     given = {x.target.role for x in script.lines} & {"softmax"}
     softmax = bool(given) or bool(called & {"softmax", "p"})
-    kind = "softmax_cross_entropy" if softmax else "squared_error" if called else "any"
-    found = LossRead(kind, _on(script) if kind != "any" else "", last=_is_last(script, indices))
-    if kind == "any":
-        return found
-    scales = (1, 2) if kind == "squared_error" else (1,)
-    options = [replace(found, scale=s, per_step=p) for p in (False, True) for s in scales]
+    last = _is_last(script, indices)
+    if not called and not softmax:
+        return LossRead(last=last)
+    kinds = [("softmax_cross_entropy", 1)]
+    if not softmax:  # a target alone is that of a squared error, unless the softmax is written out
+        kinds = [("squared_error", 1), ("squared_error", 2), *kinds]
+    on = _on(script)
+    options = [LossRead(kind, on, scale, mean, last) for mean in (False, True) for kind, scale in kinds]
     return max(options, key=lambda option: sum(fits(line, option) for line in about))
 
 

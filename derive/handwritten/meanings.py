@@ -18,7 +18,7 @@ from derive.adjoint import Backward
 from derive.handwritten.claims import agrees, entries_of, has_truth
 from derive.handwritten.explicit import ExplicitTruth, Floats
 from derive.handwritten.lines import Line
-from derive.handwritten.reading import ExplicitReading, Meaning, NotSayableError, Text
+from derive.handwritten.reading import UNREADABLE, ExplicitReading, Meaning, Text
 from derive.handwritten.times import EVERY
 from derive.handwritten.truth import LossRead, Truth
 from derive.handwritten.values import UNDEFINED, ZERO
@@ -112,7 +112,7 @@ class Bench:
             return True
         try:
             return agrees(reading, line)
-        except (NotSayableError, ZeroDivisionError, OverflowError, ValueError):
+        except UNREADABLE:
             return False
 
 
@@ -164,7 +164,7 @@ class _Search:
             return None
         try:
             values = [_flat(reading.own(name, t)) for t in range(1, self.bench.steps + 1)]
-        except (NotSayableError, ZeroDivisionError, OverflowError, ValueError):
+        except UNREADABLE:
             return None
         fits = [c for c in self.candidates if _close(values, self.table(c))]
         return min(fits, key=lambda c: -self.hint(name, c), default=None)

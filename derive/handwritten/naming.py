@@ -21,7 +21,7 @@ from derive.handwritten.generic import HigherError
 from derive.handwritten.lines import Line
 from derive.handwritten.meanings import Bench, Candidate, Understanding, symbol_named
 from derive.handwritten.proofs import Prover, is_nothing
-from derive.handwritten.reading import ExplicitReading, NotSayableError, Reading, Series
+from derive.handwritten.reading import UNREADABLE, ExplicitReading, Reading, Series
 from derive.handwritten.times import EVERY, When
 from derive.handwritten.truth import Truth
 from derive.handwritten.values import UNDEFINED, ZERO, minus, plus, times, turned
@@ -106,7 +106,7 @@ class Namer:
                     return False
                 shown = shown or not _equal(edited, right, right)
             return shown
-        except (NotSayableError, ZeroDivisionError, OverflowError, ValueError, AttributeError):
+        except UNREADABLE:
             return False
 
     def is_exact(self, line: Line, value: Value) -> bool:
@@ -126,7 +126,7 @@ class Namer:
                 break
             except HigherError:
                 continue
-            except (BudgetError, NotSayableError, ZeroDivisionError, AttributeError, TypeError):
+            except (BudgetError, *UNREADABLE):
                 break
         return self.fits_elsewhere(line, value)
 
@@ -166,7 +166,7 @@ class Namer:
             for time in times_of(reading, line):
                 try:
                     right_side(reading, line, time)
-                except (NotSayableError, ZeroDivisionError):
+                except UNREADABLE:
                     continue
         named = {at(name) for role, name, _ in seen.pins if role == "derivative"}
         named |= {at(name, -1) for role, name, _ in seen.pins if role in ("carried", "handed")}

@@ -15,7 +15,7 @@ from derive.handwritten.explicit import ExplicitTruth
 from derive.handwritten.generic import MOST_AHEAD, GenericTruth, HigherError
 from derive.handwritten.lines import Line
 from derive.handwritten.meanings import Candidate, Understanding
-from derive.handwritten.reading import ExplicitReading, GenericReading, NotSayableError, Series, Text, falls
+from derive.handwritten.reading import UNREADABLE, ExplicitReading, GenericReading, Series, Text, falls
 from derive.handwritten.ring import Form, Poly
 from derive.handwritten.times import EVERY, LAST, START, When
 from derive.handwritten.values import UNDEFINED, ZERO, minus
@@ -67,7 +67,7 @@ class Prover:
                     break
                 except HigherError:
                     continue
-                except (BudgetError, NotSayableError, ZeroDivisionError):
+                except (BudgetError, *UNREADABLE):
                     break
         return False
 
@@ -160,7 +160,7 @@ class Prover:
             try:
                 if not self.same_entries(line, self.exact_reading(steps, size)):
                     return ""
-            except (BudgetError, NotSayableError, ZeroDivisionError):
+            except (BudgetError, *UNREADABLE):
                 break
             done.append(f"T = {steps}, size {size}")
         return f"proven, at sizes up to {done[-1]}" if done else ""

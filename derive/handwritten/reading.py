@@ -25,7 +25,17 @@ from derive.handwritten.truth import Truth
 from derive.handwritten.values import UNDEFINED, ZERO, applied, plus, scaled, times, turned
 from derive.syntax import Binary, Call, Indexed, Name, Negative, Number, Power, Transposed, Tree, walk
 
-__all__ = ["ExplicitReading", "GenericReading", "Meaning", "NotSayableError", "Reading", "Series", "Text", "falls"]
+__all__ = [
+    "UNREADABLE",
+    "ExplicitReading",
+    "GenericReading",
+    "Meaning",
+    "NotSayableError",
+    "Reading",
+    "Series",
+    "Text",
+    "falls",
+]
 
 Env = Mapping[str, Any]
 
@@ -49,6 +59,10 @@ class Meaning(Protocol):
 
 class NotSayableError(Exception):
     """A line that cannot be read at a generic time."""
+
+
+# What evaluating somebody's line may end in: it says nothing here, divides by zero, or leaves the range of floats.
+UNREADABLE = (NotSayableError, ZeroDivisionError, OverflowError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)

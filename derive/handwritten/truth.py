@@ -215,6 +215,8 @@ class Truth(ABC):
 
         ``pinned`` holds derivatives that are known already, ``backward`` is another program to follow.
         """
+        if self.place(time) not in ("inside", "last"):
+            return dict.fromkeys((backward or self.backward).flows, ZERO)
         out: dict[Any, Any] = {}
         if backward is not None and backward.program is not self.program:
             self.extra.update(backward.program.node)
