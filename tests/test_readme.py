@@ -34,6 +34,11 @@ def test_its_own_cell_is_proven():
     assert derive.prove(derive.differentiate(derive.parse(text))).holds
 
 
+def test_its_claims_are_right():
+    (text,) = blocks("backward")
+    assert {line.level for line in derive.verify(text, "tanh_rnn").lines} == {"proven, every size"}
+
+
 def test_its_lists_of_cells_and_functions_are_complete():
     for name in (*derive.cells(), *derive.FUNCTIONS):
         assert re.search(rf"\b{name}\b", README), name

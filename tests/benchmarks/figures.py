@@ -40,6 +40,8 @@ def rows(folder: Path) -> list[tuple[str, float, list[list[str]]]]:
         ("bptt prove lstm", 8.0, [[*BPTT, "prove", "lstm"]]),
         ("bptt prove, all five cells", 25.0, [[*BPTT, "prove", cell] for cell in cells]),
         ("bptt report lstm -o lstm.html", 15.0, [[*BPTT, "report", "lstm", "-o", str(folder / "lstm.html")]]),
+        ("bptt report lstm -o lstm.backward", 5.0, [[*BPTT, "report", "lstm", "-o", str(folder / "lstm.backward")]]),
+        ("bptt verify lstm.backward", 5.0, [[*BPTT, "verify", str(folder / "lstm.backward"), "--cell", "lstm"]]),
     ]
 
 
