@@ -15,11 +15,11 @@ from sympy import Symbol
 from derive.adjoint import Backward
 from derive.balls import BITS, precision
 from derive.mistakes import LOOP_MISTAKES, SUM_EDITS, Planted, plant
-from derive.mistakes_loop import as_loop
-from derive.mistakes_run import LastLoss, contributions, differs, gradient, summed, with_program
+from derive.mistakes.loop import as_loop
+from derive.mistakes.run import LastLoss, contributions, differs, gradient, summed, with_program
+from derive.mistakes.small_numbers import Numbers, apart
 from derive.obligations import Score
 from derive.sample import Sample
-from derive.small_numbers import Numbers, apart
 from derive.step_proofs import StepAtSize, StepForEverySize, leaf_name, uniform
 from derive.unrolled_proofs import Unrolled
 from derive.words import leaves_of

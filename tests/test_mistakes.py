@@ -10,7 +10,6 @@ import pytest
 
 import derive
 from derive.adjoint import differentiate_step
-from derive.coincide import Studied, stored, study, study_losses
 from derive.losses import LOSSES, MASS, REST, TARGET, Y
 from derive.mistakes import (
     CATALOGUE,
@@ -24,10 +23,11 @@ from derive.mistakes import (
     plant,
     sentence,
 )
-from derive.mistakes_gates import whole_variant
-from derive.mistakes_loop import as_loop, detached
-from derive.mistakes_order import gate_groups
-from derive.mistakes_run import differs, gradient
+from derive.mistakes.coincide import Studied, stored, study, study_losses
+from derive.mistakes.gates import whole_variant
+from derive.mistakes.loop import as_loop, detached
+from derive.mistakes.order import gate_groups
+from derive.mistakes.run import differs, gradient
 from derive.notation import FUNCTIONS, at
 from derive.program import cut
 from derive.sample import Sample

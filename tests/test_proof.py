@@ -12,8 +12,8 @@ from derive.adjoint import Adjoint
 from derive.lemmas import assigned, check_rule, overwritten, recursion, step_of_induction
 from derive.losses import LOSSES
 from derive.mistakes import LOOP_MISTAKES, MISTAKES, plant
-from derive.mistakes_loop import detached
-from derive.mistakes_run import LastLoss, differs, gradient
+from derive.mistakes.loop import detached
+from derive.mistakes.run import LastLoss, differs, gradient
 from derive.obligations import EVERY_SIZE
 from derive.sample import Sample
 from derive.score import score

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from sympy import Expr, Function, Integer, Mul, Symbol
 
 from derive.adjoint import Through
-from derive.mistakes_edit import Edits, changed
-from derive.mistakes_shape import Shape
-from derive.mistakes_step import Maker, flows, other_time
+from derive.mistakes.edit import Edits, changed
+from derive.mistakes.shape import Shape
+from derive.mistakes.step import Maker, flows, other_time
 from derive.notation import FUNCTIONS, PRIMES, at, time_of
 from derive.program import Pointwise
 

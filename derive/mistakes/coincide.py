@@ -5,7 +5,7 @@ A counterexample is a small unrolled cell at small rational numbers: balls enclo
 every entry at a random point modulo a large prime (five steps, two sequences, every size two), and then as rational
 functions at a smaller size.
 
-    python -m derive.coincide            writes what is found for the shipped cells into the package
+    python -m derive.mistakes.coincide            writes what is found for the shipped cells into the package
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from derive.adjoint import Backward, differentiate_step
 from derive.algebra import evaluate
 from derive.balls import BITS, Balls, precision
 from derive.cell import Cell
-from derive.mistakes import LOOP_MISTAKES, LOSS_EDITS, SUM_EDITS, LossEdit, plant
-from derive.mistakes_loop import LoopMistake, as_loop
-from derive.mistakes_run import LastLoss, differs, gradient
+from derive.mistakes.loop import LoopMistake, as_loop
+from derive.mistakes.run import LastLoss, differs, gradient
+from derive.mistakes.small_numbers import Numbers, apart
+from derive.mistakes.sums import LOSS_EDITS, SUM_EDITS, LossEdit
+from derive.mistakes.table import LOOP_MISTAKES, plant
 from derive.notation import at
 from derive.parse import cells, load
 from derive.program import cut
 from derive.sample import Sample
-from derive.small_numbers import Numbers, apart
 from derive.step_proofs import uniform
 from derive.unrolled_proofs import RIGHT, Unrolled
 from derive.zero import Budget, BudgetError
@@ -48,7 +49,7 @@ EXACT: tuple[Case, ...] = ((2, 2, 1), (2, 1, 1))
 
 @dataclass(frozen=True)
 class Counterexample:
-    """The gradient by ``entry``, derived and right, of a cell unrolled at :func:`derive.small_numbers.number`."""
+    """The gradient by ``entry``, derived and right, of a cell unrolled at small numbers."""
 
     case: Case
     entry: str
@@ -221,7 +222,7 @@ def _loss_counterexample(edit: LossEdit) -> Counterexample | None:
 
 def stored(name: str) -> tuple[Studied, ...]:
     """What was found for a shipped cell, or for "losses"."""
-    data = json.loads(files("derive").joinpath("catalogue", f"{name}.json").read_text(encoding="utf-8"))
+    data = json.loads(files("derive").joinpath("mistakes", "studied", f"{name}.json").read_text(encoding="utf-8"))
     rows = [_read(row) for row in data["mistakes"]]
     groups: dict[int, list[str]] = {}
     for s, group in rows:
@@ -254,7 +255,7 @@ def _study_named(name: str) -> tuple[Studied, ...]:
 
 def main() -> None:
     """Write what is found for every shipped cell."""
-    folder = Path(str(files("derive").joinpath("catalogue")))
+    folder = Path(str(files("derive").joinpath("mistakes", "studied")))
     work: dict[str, Callable[[], tuple[Studied, ...]]] = {"losses": study_losses}
     work |= {name: partial(_study_named, name) for name in cells()}
     for name, run in work.items():

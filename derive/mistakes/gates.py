@@ -8,8 +8,8 @@ from dataclasses import replace
 from sympy import Add, Expr, Integer, Mul, Symbol, expand
 
 from derive.adjoint import Adjoint, Backward, Flow, Outer, Through
-from derive.mistakes_edit import Edit, Edits, changed, dropped, extended
-from derive.mistakes_shape import Direct, Output, Reset, Shape, feeds
+from derive.mistakes.edit import Edit, Edits, changed, dropped, extended
+from derive.mistakes.shape import Direct, Output, Reset, Shape, feeds
 from derive.notation import FUNCTIONS, at, time_of
 from derive.program import Pointwise, Product
 

@@ -11,8 +11,9 @@ from sympy import Symbol
 
 from derive.adjoint import Backward, differentiate_step
 from derive.cell import Cell
-from derive.mistakes import LOOP_MISTAKES, LOSS_EDITS, SUM_EDITS, plant
-from derive.mistakes_loop import LoopMistake, as_loop
+from derive.mistakes.loop import LoopMistake, as_loop
+from derive.mistakes.sums import LOSS_EDITS, SUM_EDITS
+from derive.mistakes.table import LOOP_MISTAKES, plant
 from derive.program import Program, cut
 from derive.sample import Sample
 from derive.step_proofs import uniform

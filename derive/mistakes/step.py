@@ -9,8 +9,8 @@ from typing import Any
 from sympy import Expr, Integer, Symbol
 
 from derive.adjoint import Adjoint, Backward, Flow, Outer, Through
-from derive.mistakes_edit import Edit, Edits, changed, dropped, only
-from derive.mistakes_shape import Shape, is_parameter, is_previous
+from derive.mistakes.edit import Edit, Edits, changed, dropped, only
+from derive.mistakes.shape import Shape, is_parameter, is_previous
 from derive.notation import at, time_of
 from derive.program import Pointwise
 

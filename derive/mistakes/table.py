@@ -19,30 +19,22 @@ from types import MappingProxyType
 
 from sympy import Symbol
 
-from derive import mistakes_activation as activation
-from derive import mistakes_gates as gates
-from derive import mistakes_step as step
 from derive.adjoint import Backward
 from derive.cell import Cell
-from derive.mistakes_edit import Edit, Edits, Words
-from derive.mistakes_loop import LOOP_MISTAKES as LOOPS
-from derive.mistakes_loop import LoopMistake
-from derive.mistakes_shape import Shape
-from derive.mistakes_sums import LOSS_EDITS, STEPS, SUM_EDITS, LossEdit, SumEdit
+from derive.mistakes import activation, gates, step
+from derive.mistakes.edit import Edit, Edits, Words
+from derive.mistakes.loop import LOOP_MISTAKES as LOOPS
+from derive.mistakes.loop import LoopMistake
+from derive.mistakes.shape import Shape
+from derive.mistakes.sums import LOSS_EDITS, SUM_EDITS
 
 __all__ = [
     "CATALOGUE",
     "LOOP_MISTAKES",
-    "LOSS_EDITS",
     "MISTAKES",
-    "STEPS",
-    "SUM_EDITS",
-    "LoopMistake",
-    "LossEdit",
     "Mistake",
     "Planted",
     "Row",
-    "SumEdit",
     "applies",
     "kinds",
     "plant",
@@ -240,6 +232,6 @@ def kinds(name: str) -> tuple[str, ...]:
 
 def applies(name: str, cell: Cell) -> bool:
     """Whether a mistake can be made in a cell so that a number changes; raises KeyError for an unknown name."""
-    from derive.mistakes_run import applying  # it unrolls cells, and what does that reads this module
+    from derive.mistakes.run import applying  # it unrolls cells, and what does that reads this module
 
     return sentence(name) != "" and name in applying(cell)

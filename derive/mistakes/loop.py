@@ -14,11 +14,11 @@ from typing import Any
 from sympy import Integer, Rational, Symbol
 
 from derive.adjoint import Adjoint, Backward, Outer, Through
-from derive.mistakes_gates import factors_swapped, whole_variant
-from derive.mistakes_order import TURNS, permuted
-from derive.mistakes_shape import Shape, is_previous
-from derive.mistakes_step import is_square
-from derive.mistakes_sums import STEPS, SumEdit
+from derive.mistakes.gates import factors_swapped, whole_variant
+from derive.mistakes.order import TURNS, permuted
+from derive.mistakes.shape import Shape, is_previous
+from derive.mistakes.step import is_square
+from derive.mistakes.sums import STEPS, SumEdit
 from derive.notation import at, time_of
 from derive.unroll import Gradient, Problem, Values
 
