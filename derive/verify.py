@@ -15,16 +15,18 @@ from functools import cached_property
 from derive.cell import Cell
 from derive.derivation import Derivation, differentiate
 from derive.errors import CellError
+from derive.handwritten.bench import Bench, Understanding
+from derive.handwritten.candidates import Candidate
 from derive.handwritten.claims import has_truth
 from derive.handwritten.counterexample import Counterexample, find_counterexample
 from derive.handwritten.differences import difference_text
 from derive.handwritten.lines import Line, Script
-from derive.handwritten.meanings import Bench, Candidate, Understanding, understand
+from derive.handwritten.meanings import understand
 from derive.handwritten.naming import Namer
 from derive.handwritten.proofs import EVERY_SIZE, Prover
-from derive.handwritten.reading import Text
 from derive.handwritten.running import runs_right
 from derive.handwritten.source import loss_of, read, read_source
+from derive.handwritten.text import Text
 from derive.handwritten.wording import Wording, expected_text
 from derive.parse import load
 

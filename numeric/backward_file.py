@@ -7,9 +7,9 @@ from functools import lru_cache
 
 from derive.adjoint import Backward, differentiate_step
 from derive.cell import Cell
-from derive.handwritten.meanings import Bench
-from derive.handwritten.reading import Text
+from derive.handwritten.bench import Bench
 from derive.handwritten.source import loss_of, read
+from derive.handwritten.text import Text
 from derive.handwritten.truth import LossRead
 from derive.program import cut
 from derive.syntax import Indexed, walk

@@ -10,8 +10,9 @@ import numpy as np
 
 from derive.errors import CellError
 from derive.handwritten.lines import Line
-from derive.handwritten.reading import Env, Text
+from derive.handwritten.reading import Env
 from derive.handwritten.running import AsWritten, Wanted
+from derive.handwritten.text import Text
 from derive.handwritten.times import EVERY, When
 from derive.handwritten.values import UNDEFINED, ZERO
 from derive.notation import at

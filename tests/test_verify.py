@@ -12,7 +12,7 @@ from planted_files import own_lines, planted_files
 from surface_forms import surfaces
 
 import derive
-from derive.handwritten.meanings import Bench
+from derive.handwritten.bench import Bench
 from derive.handwritten.proofs import EVERY_SIZE
 from derive.handwritten.ring import Ring
 from derive.handwritten.wording import backward_file
@@ -156,6 +156,30 @@ dW_hh = sum(outer(delta[t], h[t-1]))
     wrong = only(text.replace("1 - h[t]", "1 + h[t]"))
     assert wrong.number == 1
     assert wrong.mistake == "activation-wrong"
+
+
+def test_the_lines_of_the_usual_introduction_as_it_prints_them():
+    text = """\
+h[t] = tanh(W_hh @ h[t-1] + W_xh @ x[t] + b)
+y[t] = W_hy @ h[t]
+dW_hy = sum(dl_dy[t] @ h[t].T)
+dh[t] = dl_dh[t] + dh[t+1] @ jacobian(h[t+1], h[t])
+jacobian(h[T], h[t]) = prod(jacobian(h[k+1], h[k]), k, t, T-1)
+jacobian(h[k+1], h[k]) = diag(1 - h[k+1]**2) @ W_hh
+"""
+    v = derive.verify(text, "tanh_rnn")
+    assert [line.status for line in v.lines] == ["given", "given", "right", "right", "wrong", "right"]
+    assert v.wrong[0].mistake == "product-order"  # printed upwards: it is meant with the last step at the left
+    listing = EXAMPLES["tanh_rnn_seed.backward"].read_text(encoding="utf-8").replace("p[t]", "y[t]")
+    v = derive.verify(listing, "tanh_rnn")
+    assert v.holds
+    assert "for softmax cross-entropy" in next(line.note for line in v.lines if line.text.startswith("dy"))
+
+
+def test_steps_may_be_counted_with_another_letter():
+    text = "dh[k] = W_hy.T @ dy[k] + W_hh.T @ da[k+1]\nda[k] = dh[k]*(1 - h[k]**2)\ndb = sum(da[k], k, 1, T)"
+    assert derive.verify(text, "tanh_rnn").holds
+    assert derive.verify(text.replace("da[k+1]", "dh[k+1]"), "tanh_rnn").wrong[0].number == 1
 
 
 # ------------------------------------------------------------------------------------------------------- single claims

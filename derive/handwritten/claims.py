@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from derive.handwritten.explicit_reading import ExplicitReading
 from derive.handwritten.lines import Line, Target
-from derive.handwritten.reading import ExplicitReading, Reading
+from derive.handwritten.reading import Reading
 from derive.handwritten.times import EVERY, LAST, START, When
 from derive.handwritten.values import UNDEFINED, ZERO, Mat, Vec
 
-__all__ = ["agrees", "entries_of", "has_truth", "left_side", "right_side", "times_of"]
+__all__ = ["agrees", "entries_of", "has_truth", "left_side", "right_side", "same_numbers", "times_of"]
 
 
 def has_truth(reading: Reading, target: Target) -> bool:
@@ -117,3 +118,13 @@ def agrees(reading: ExplicitReading, line: Line) -> bool:
         if not all(abs(x - y) <= 1e-9 * size for x, y in zip(a, b, strict=True)) and size > 0:
             return False
     return True
+
+
+def same_numbers(a: Any, b: Any, like: Any) -> bool:
+    """Whether two values are the same to rounding, in the shape of a third."""
+    shape = like if like is not ZERO and like is not UNDEFINED else b if b is not ZERO else a
+    x, y = entries_of(a, shape), entries_of(b, shape)
+    if x is None or y is None or len(x) != len(y):
+        return False
+    size = max((abs(v) for v in (*x, *y)), default=0.0)
+    return all(abs(v - w) <= 1e-9 * size for v, w in zip(x, y, strict=True))

@@ -14,11 +14,12 @@ import flint
 
 from derive.adjoint import Backward
 from derive.balls import BITS, Balls, precision
+from derive.handwritten.bench import Understanding
 from derive.handwritten.claims import entries_of, left_side, right_side, times_of
 from derive.handwritten.explicit import ExplicitTruth
+from derive.handwritten.explicit_reading import ExplicitReading
 from derive.handwritten.lines import Line
-from derive.handwritten.meanings import Understanding
-from derive.handwritten.reading import UNREADABLE, ExplicitReading, Text
+from derive.handwritten.text import UNREADABLE, Text
 from derive.handwritten.truth import LossRead
 from derive.handwritten.values import UNDEFINED, ZERO, Mat
 from derive.syntax import Call, Indexed, walk

@@ -11,11 +11,12 @@ from derive import notation
 from derive.adjoint import Backward
 from derive.algebra import tree_size
 from derive.errors import CellError
+from derive.handwritten.bench import Understanding
 from derive.handwritten.generic import GenericTruth, HigherError
+from derive.handwritten.generic_reading import GenericReading, Series
 from derive.handwritten.lines import Line
-from derive.handwritten.meanings import Understanding
-from derive.handwritten.reading import GenericReading, NotSayableError, Series, Text
 from derive.handwritten.ring import Mono, Poly, Ring
+from derive.handwritten.text import NotSayableError, Text
 from derive.handwritten.values import UNDEFINED, ZERO, minus
 from derive.notation import lin, parameter, transpose
 from derive.syntax import Tree

@@ -12,7 +12,8 @@ from typing import Any
 from sympy import Integer, Symbol
 
 from derive.adjoint import Backward
-from derive.handwritten.ring import Form, Poly, Ring
+from derive.handwritten.forms import Form, diag, identity, outer, word
+from derive.handwritten.ring import Poly, Ring
 from derive.handwritten.times import EVERY, LAST, START, When
 from derive.handwritten.truth import LossRead, Truth
 from derive.notation import FUNCTIONS, at, parameter
@@ -32,13 +33,8 @@ class Generic:
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
-        self.number, self.call, self.dot, self.outer, self.diag = (
-            ring.number,
-            ring.call,
-            ring.dot,
-            ring.outer,
-            ring.diag,
-        )
+        self.number, self.call, self.dot = ring.number, ring.call, ring.dot
+        self.outer, self.diag = outer, diag
 
     def is_matrix(self, x: Any) -> bool:
         """Whether a value is a matrix."""
@@ -50,7 +46,7 @@ class Generic:
 
     def identity(self, axis: str) -> Form:
         """The identity matrix."""
-        return self.ring.identity()
+        return identity(self.ring)
 
     def scalar(self, value: Any) -> Poly:
         """A number."""
@@ -95,7 +91,7 @@ class GenericTruth(Truth):
         """What the steps outside of the window add to a parameter's gradient."""
         shape = self.cell.parameters[name]
         key = (f"the rest of {name}", time)
-        return self.ring.word((key, False)) if len(shape) == 2 else self.ring.atom(key, scalar=shape == ())  # type: ignore[arg-type]
+        return word(self.ring, (key, False)) if len(shape) == 2 else self.ring.atom(key, scalar=shape == ())  # type: ignore[arg-type]
 
     def state_leaf(self, name: str, time: When) -> Any | None:
         """A state's symbol: at the beginning of the window, or, where states are cut, everywhere."""
@@ -170,7 +166,7 @@ class GenericTruth(Truth):
         """A parameter's symbol; a matrix as a word."""
         shape = self.cell.parameters[name]
         if len(shape) == 2:
-            return self.ring.word((name, False))
+            return word(self.ring, (name, False))
         return self.ring.atom(("parameter", parameter(name).name), scalar=shape == ())
 
     def steps(self) -> Poly:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from derive.cell import Cell
 from derive.errors import CellError, nearest
+from derive.handwritten.letters import in_t
 from derive.handwritten.names import Names, Reference
 from derive.handwritten.times import EVERY, LAST, START, When, read_when
 from derive.syntax import Call, Equation, Indexed, Name, Number, Tree, parse_lines
@@ -73,6 +74,7 @@ def read_script(text: str, cell: Cell) -> Script:
         raise CellError(why, d.position, found=f"{d.name}: {', '.join(d.sizes)}", expected="an equation")
     if not equations:
         raise CellError("there is no equation", expected="a line such as dh[t] = W.T @ dy[t] + U.T @ da[t+1]")
+    equations = [in_t(e) for e in equations]
     names = _own_names(equations, Names(cell))
     lines = tuple(_line(e, names) for e in equations)
     _check_once(lines)

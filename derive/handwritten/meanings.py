@@ -7,113 +7,20 @@ that one mistake is one wrong line, put where one repair makes the rest right.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from sympy import Symbol
-
-from derive.adjoint import Backward
-from derive.handwritten.claims import agrees, entries_of, has_truth
-from derive.handwritten.explicit import ExplicitTruth, Floats
+from derive.handwritten.bench import Bench, Understanding
+from derive.handwritten.candidates import Candidate, candidates, gates, symbol_named
+from derive.handwritten.claims import entries_of
 from derive.handwritten.lines import Line
-from derive.handwritten.reading import UNREADABLE, ExplicitReading, Meaning, Text
+from derive.handwritten.text import UNREADABLE, Text
 from derive.handwritten.times import EVERY
-from derive.handwritten.truth import LossRead, Truth
+from derive.handwritten.truth import LossRead
 from derive.handwritten.values import UNDEFINED, ZERO
-from derive.notation import FUNCTIONS, at, time_of
-from derive.present import Presented
-from derive.program import Pointwise
+from derive.notation import at
 from derive.syntax import Indexed, Name, walk
-from derive.write import write
 
-__all__ = ["Bench", "Candidate", "Understanding", "understand"]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Something that a definition may mean: ``role`` is the name of a method of Truth, or gradient or jacobian."""
-
-    role: str
-    name: str
-    by: str = ""
-
-    def __call__(self, truth: Truth, time: Any) -> Any:
-        """Its true value."""
-        if self.role == "gradient":
-            return truth.gradient(self.name, time) if truth.place(time) in ("inside", "last") else ZERO
-        if self.role == "path":
-            return truth.path(symbol_named(self.name), int(self.by), time)
-        if self.role == "jacobian":
-            earlier = truth.moved(time, -1)
-            return truth.jacobian(self.name, time, self.by, earlier, 1)
-        return getattr(truth, self.role)(self.name, time)
-
-    def says(self, backward: Backward) -> str:
-        """In words."""
-        if self.role == "derivative":
-            return f"the derivative of the loss by {_node_words(backward, self.name)}"
-        if self.role == "carried":
-            return f"what the next step hands back to {self.name}[t]"
-        if self.role == "path":
-            name, shift = time_of(symbol_named(self.name))
-            return f"one of the ways back to {name}[t{shift or ''}]"
-        if self.role == "handed":
-            return f"what step t hands back to {self.name}[t-1]"
-        if self.role == "local":
-            return f"the derivative of the loss term of step t by {_node_words(backward, self.name)}"
-        if self.role == "gradient":
-            return f"what step t adds to the gradient of {self.name}"
-        if self.role in ("accumulated", "collected"):
-            which = "later" if self.role == "accumulated" else "earlier"
-            return f"what step t and all {which} ones add to the gradient of {self.name}"
-        return f"the derivative of {self.name}[t] by {self.by}[t-1]"
-
-
-@dataclass(frozen=True)
-class Understanding:
-    """How a file is read: its loss, what its own definitions mean, and gates whose d is that of the pre-activation."""
-
-    loss: LossRead
-    meanings: Mapping[str, Meaning] = field(default_factory=dict)
-    conventions: Mapping[str, str] = field(default_factory=dict)
-
-
-class Bench:
-    """A random network in floating point, on which readings are compared: quick, and never the last word.
-
-    Every size is ``size``, or, where they are ``distinct``, one more than that of the letter before.
-    """
-
-    def __init__(
-        self, text: Text, backward: Backward, *, steps: int = 3, size: int = 2, seed: int = 0, distinct: bool = False
-    ) -> None:
-        self.text, self.backward, self.steps = text, backward, steps
-        self.sizes = {x: size + (i if distinct else 0) for i, x in enumerate(text.script.cell.dimensions)}
-        self.random = random.Random(seed)
-        self.values: dict[Any, float] = {}
-        self.truths: dict[LossRead, ExplicitTruth] = {}
-
-    def make(self, key: Any) -> float:
-        """An entry, drawn once."""
-        return self.values.setdefault(key, self.random.uniform(0.3, 1.2) * self.random.choice((-1, 1)))
-
-    def reading(self, how: Understanding) -> ExplicitReading:
-        """The file as it is understood, on this network."""
-        if how.loss not in self.truths:
-            self.truths[how.loss] = ExplicitTruth(self.backward, how.loss, Floats(), self.steps, self.sizes, self.make)
-        return ExplicitReading(self.text, self.truths[how.loss], how.meanings, how.conventions)
-
-    def is_right(self, line: Line, how: Understanding, reading: ExplicitReading | None = None) -> bool:
-        """Whether a line holds on this network; what cannot be told does not count as wrong."""
-        reading = reading or self.reading(how)
-        if not has_truth(reading, line.target):
-            return True
-        try:
-            return agrees(reading, line)
-        except UNREADABLE:
-            return False
+__all__ = ["understand"]
 
 
 def understand(text: Text, bench: Bench, loss: LossRead) -> Understanding:
@@ -127,10 +34,10 @@ class _Search:
         self.script, self.cell = text.script, text.script.cell
         self.own = list(dict.fromkeys(x.target.name for x in self.script.lines if x.target.role == "own"))
         self.reads = {line.number: _names_in(line) for line in self.script.lines}
-        self.candidates = list(_candidates(bench.backward))
+        self.candidates = list(candidates(bench.backward))
         self.tables: dict[Candidate, Any] = {}
         self.gates_of: dict[str, list[str]] = {}  # the named values that are f of a node
-        for gate, node in _gates(bench.backward).items():
+        for gate, node in gates(bench.backward).items():
             self.gates_of.setdefault(node, []).append(gate)
 
     def run(self) -> Understanding:
@@ -251,15 +158,15 @@ class _Search:
 
     def conventions(self, how: Understanding) -> Understanding:
         """Gates whose d-name is used for the derivative by the pre-activation."""
-        gates = {n: a for n, a in _gates(self.bench.backward).items() if any(f"d{n}" in r or f"dL_d{n}" in r
+        used = {n: a for n, a in gates(self.bench.backward).items() if any(f"d{n}" in r or f"dL_d{n}" in r
                  for r in (*self.reads.values(), {_target_name(x) for x in self.script.lines}))}  # fmt: skip
-        if not gates:
+        if not used:
             return how
-        lines = self.affected({prefix + n for n in gates for prefix in ("d", "dL_d")})
+        lines = self.affected({prefix + n for n in used for prefix in ("d", "dL_d")})
         best, least = how, self.cost(lines, how)
         if not least:
             return how
-        options = [gates, *({**how.conventions, n: a} for n, a in gates.items())]
+        options = [used, *({**how.conventions, n: a} for n, a in used.items())]
         options += [{n: a for n, a in how.conventions.items() if n != gate} for gate in how.conventions]
         for option in options:
             other = Understanding(self.loss, how.meanings, option)
@@ -287,54 +194,6 @@ def _target_name(line: Line) -> str:
 
 def _names_in(line: Line) -> set[str]:
     return {x.name for x in walk(line.value) if isinstance(x, Indexed | Name)}
-
-
-def _gates(backward: Backward) -> dict[str, str]:
-    """Named values that are f(a), and the name of the node a."""
-    found = {}
-    for node in backward.program.nodes:
-        name = time_of(node.symbol)[0]
-        if not isinstance(node, Pointwise) or name not in backward.program.cell.equations:
-            continue
-        if type(node.expression).__name__ in FUNCTIONS and node.expression.args[0] in backward.program.node:
-            found[name] = time_of(node.expression.args[0])[0]
-    return found
-
-
-def symbol_named(name: str) -> Symbol:
-    """The symbol that is written so: h[t-1]."""
-    bare, _, index = name.partition("[t")
-    return at(bare, int(index.rstrip("]") or "0"))
-
-
-def _node_words(backward: Backward, name: str) -> str:
-    """What a node of the program is, for somebody who has seen the cell only."""
-    if name in backward.program.cell.axes:
-        return f"{name}[t]"
-    gate = next((gate for gate, node in _gates(backward).items() if node == name), None)
-    shown = Presented(backward)
-    known = {at(n): value for n, value in shown.preactivations.items()}
-    inside = write(shown.inline.get(at(name), known.get(at(name), at(name))).xreplace(known))
-    return f"the pre-activation of {gate}[t]" if gate else inside
-
-
-def _candidates(backward: Backward) -> Iterator[Candidate]:
-    """Everything that a definition may mean, the likeliest first."""
-    cell, program = backward.program.cell, backward.program
-    nodes = [n for n in program.nodes if isinstance(n, Pointwise)] + [
-        n for n in program.nodes if not isinstance(n, Pointwise)
-    ]
-    for node in nodes:
-        yield Candidate("derivative", time_of(node.symbol)[0])
-    yield from (Candidate("derivative", name) for name in cell.inputs)
-    yield from (Candidate(role, name) for role in ("carried", "handed") for name in cell.states)
-    yield from (Candidate("local", time_of(n.symbol)[0]) for n in nodes if at(time_of(n.symbol)[0]) in backward.flows)
-    for role in ("gradient", "accumulated", "collected"):
-        yield from (Candidate(role, name) for name in cell.parameters)
-    yield from (Candidate("jacobian", s, r) for s in cell.states for r in cell.states)
-    for target, flows in backward.flows.items():
-        if len(flows) > 1 and target in program.axes and time_of(target)[1] is not None:
-            yield from (Candidate("path", target.name, str(i)) for i in range(len(flows)))
 
 
 def _hint(name: str, candidate: Any) -> float:

@@ -10,13 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 from derive.adjoint import Backward
+from derive.handwritten.bench import Understanding
+from derive.handwritten.candidates import Candidate
 from derive.handwritten.claims import entries_of, left_side, right_side, times_of
 from derive.handwritten.explicit import ExplicitTruth
+from derive.handwritten.explicit_reading import ExplicitReading, falls
+from derive.handwritten.forms import Form
 from derive.handwritten.generic import MOST_AHEAD, GenericTruth, HigherError
+from derive.handwritten.generic_reading import GenericReading, Series
 from derive.handwritten.lines import Line
-from derive.handwritten.meanings import Candidate, Understanding
-from derive.handwritten.reading import UNREADABLE, ExplicitReading, GenericReading, Series, Text, falls
-from derive.handwritten.ring import Form, Poly
+from derive.handwritten.ring import Poly
+from derive.handwritten.text import UNREADABLE, Text
 from derive.handwritten.times import EVERY, LAST, START, When
 from derive.handwritten.values import UNDEFINED, ZERO, minus
 from derive.notation import parameter

@@ -14,11 +14,12 @@ from sympy import Integer
 
 from derive.adjoint import Backward
 from derive.errors import CellError
+from derive.handwritten.bench import Understanding
 from derive.handwritten.claims import entries_of
 from derive.handwritten.explicit import ExplicitTruth
+from derive.handwritten.explicit_reading import ExplicitReading
 from derive.handwritten.lines import Line
-from derive.handwritten.meanings import Understanding
-from derive.handwritten.reading import ExplicitReading, NotSayableError, Text
+from derive.handwritten.text import NotSayableError, Text
 from derive.handwritten.times import EVERY
 from derive.handwritten.values import UNDEFINED, ZERO, plus
 from derive.notation import at, parameter

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from derive.cell import Cell
 from derive.errors import CellError
+from derive.handwritten.bench import Bench, Understanding
 from derive.handwritten.indices import read_indices
 from derive.handwritten.kinds import find_kinds
 from derive.handwritten.lines import read_script
 from derive.handwritten.losses_read import read_loss
-from derive.handwritten.meanings import Bench, Understanding
-from derive.handwritten.reading import Text
+from derive.handwritten.text import Text
 from derive.handwritten.truth import LossRead
 from derive.parse import read_text
 from derive.tokens import normal

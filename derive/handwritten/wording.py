@@ -12,8 +12,9 @@ from sympy import Add, Expr, Integer, Mul, Symbol
 from derive.adjoint import Backward
 from derive.cell import Cell
 from derive.derivation import Derivation
+from derive.handwritten.bench import Understanding
+from derive.handwritten.candidates import symbol_named
 from derive.handwritten.lines import Line
-from derive.handwritten.meanings import Understanding, symbol_named
 from derive.jacobian import step_jacobian
 from derive.notation import at, entry_sum, outer, time_of, time_sum
 from derive.present import Presented, shifted
