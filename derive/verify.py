@@ -7,7 +7,6 @@ is defined.  So one mistake is one wrong line, and a file that goes wrong early 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from derive.derivation import Derivation, differentiate
 from derive.errors import CellError
 from derive.handwritten.bench import Bench, Understanding
 from derive.handwritten.candidates import Candidate
+from derive.handwritten.circles import check_circles
 from derive.handwritten.claims import has_truth
 from derive.handwritten.counterexample import Counterexample, find_counterexample
 from derive.handwritten.differences import difference_text
@@ -27,7 +27,7 @@ from derive.handwritten.proofs import EVERY_SIZE, Prover
 from derive.handwritten.running import runs_right
 from derive.handwritten.source import loss_of, read, read_source
 from derive.handwritten.text import Text
-from derive.handwritten.wording import Wording, expected_text
+from derive.handwritten.wording import Wording, expected_text, said
 from derive.parse import load
 
 __all__ = ["Verification", "VerifiedLine", "verify"]
@@ -196,6 +196,7 @@ class _Verifier:
             lines.append(self.verdict(line))
         ran = None
         if not any(x.status == WRONG for x in lines):
+            check_circles(self.script, self.text.indices)
             self.report("the file as it stands")
             ran = runs_right(self.text, self.backward, self.how, steps=RUN_STEPS, size=RUN_SIZE)
         given = {x.target.name for x in self.script.lines if x.target.role == "gradient"}
@@ -230,7 +231,6 @@ class _Verifier:
     def wrong(self, line: Line, counterexample: Counterexample | None, note: str) -> VerifiedLine:
         """A wrong line: what it should be, and which mistake it is."""
         named = self.namer.name(line)
-        names = self.wording.names
         expected = expected_text(self.wording, line, self.how, self.cell)
         difference = None
         if named is None and expected is not None:
@@ -241,7 +241,7 @@ class _Verifier:
             WRONG,
             expected=expected,
             mistake=named.mistake if named else None,
-            says=_in_words(named.says, names) if named else None,
+            says=said(named, line, self.wording) if named else None,
             also=named.also if named else (),
             difference=difference,
             counterexample=counterexample,
@@ -291,16 +291,10 @@ class _Verifier:
         return ""
 
 
-def _in_words(says: str, names: Mapping[str, str]) -> str:
-    """What should change, with derivatives called as the file calls them."""
-    for node, own in names.items():
-        says = re.sub(rf"\b(dL_)?d{re.escape(node)}\b", own, says)
-    return says
-
-
-def _vocabulary(script: Script, how: Understanding) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def _vocabulary(script: Script, how: Understanding) -> tuple[Mapping[str, str], Mapping[str, tuple[str, int]]]:
     """The names that a file has for derivatives, and for what comes back from the next step."""
-    names, carries = {}, {}
+    names: dict[str, str] = {}
+    carries: dict[str, tuple[str, int]] = {}
     for line in script.lines:
         if line.target.role == "derivative" and line.target.when is not None:
             tree = line.equation.target
@@ -308,8 +302,8 @@ def _vocabulary(script: Script, how: Understanding) -> tuple[Mapping[str, str], 
     for own, meaning in how.meanings.items():
         if meaning.role == "derivative":
             names[meaning.name] = own
-        elif meaning.role == "carried":
-            carries[meaning.name] = own
+        elif meaning.role in ("carried", "handed"):
+            carries[meaning.name] = (own, int(meaning.role == "handed"))
     return names, carries
 
 

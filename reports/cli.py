@@ -182,6 +182,37 @@ def _verify(arguments: argparse.Namespace) -> tuple[int, str]:
     return status, as_json(verification_data(verification)) if arguments.json else f"{verification}\n"
 
 
+def _flow(arguments: argparse.Namespace) -> tuple[int, str]:
+    """The table, or JSON, on stdout; the drawing in a file, which --json leaves out unless -o names one."""
+    cell = _load(arguments.cell)
+    named = arguments.output or (None if arguments.json else f"{cell.name}-flow.svg")
+    output = Path(named) if named else None
+    if output:
+        _check_drawing(output)
+        _check_apart(arguments.cell, output)
+    from reports.data import as_json
+    from reports.flow import flow_data, flow_table, measure_flow
+    from reports.progress import Progress
+
+    given = {name: getattr(arguments, name) for name in ("steps", "size", "seed", "scales")}
+    with Progress() as progress:
+        progress("the gradients")
+        try:
+            experiment = measure_flow(cell, **given)
+        except ValueError as error:
+            raise UsageError(f"{arguments.cell}: {error}") from None
+        if output:
+            progress("the drawing")
+            from reports.figures import standalone
+            from reports.flow_figure import flow_figure
+
+            _write({output: standalone(flow_figure(experiment))})
+    status = HOLDS if experiment.shown else NOTHING
+    if arguments.json:
+        return status, as_json(flow_data(experiment))
+    return status, f"{flow_table(experiment)}\n{output}: norms and singular values by time lag\n"
+
+
 def _cells(arguments: argparse.Namespace) -> tuple[int, str]:
     import derive
     from reports.data import as_json, cell_data
@@ -226,6 +257,17 @@ def _check_output(output: Path, wanted: str) -> None:
     try:
         for path in (output, *extra):
             check_writable(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _check_drawing(output: Path) -> None:
+    from reports.files import check_writable
+
+    if output.suffix.lower() != ".svg":
+        raise UsageError(f"{output}: a drawing is a file whose name ends in .svg")
+    try:
+        check_writable(output)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None
 
@@ -308,9 +350,37 @@ def _parser() -> argparse.ArgumentParser:
         "--cell", required=True, metavar="CELL", help="a shipped cell's name or the path of a .cell file"
     )
     cells = _command(commands, "cells", _cells, "list the shipped cells", "bptt cells\n  bptt cells --json")
-    for command in (prove, verify, cells):
+    flow = _command(
+        commands,
+        "flow",
+        _flow,
+        "measure and draw how gradients vanish or explode with the time lag, beside theory",
+        "bptt flow tanh_rnn\n  bptt flow lstm -o lstm.svg --steps 200 --scale 0.5 1 2",
+    )
+    _add_cell(flow)
+    _add_flow(flow)
+    for command in (prove, verify, cells, flow):
         command.add_argument("--json", action="store_true", help="print JSON, for a program to read")
     return parser
+
+
+def _add_flow(flow: argparse.ArgumentParser) -> None:
+    flow.add_argument(
+        "-o", "--output", metavar="FILE", help="a .svg file (default: the cell's name, -flow.svg; none with --json)"
+    )
+    flow.add_argument("--steps", type=_count(2, 100_000), default=100, metavar="T", help="time steps (default: 100)")
+    flow.add_argument(
+        "--size", type=_count(1, 256), default=16, metavar="N", help="entries of each state (default: 16)"
+    )
+    flow.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the parameters (default: 0)")
+    flow.add_argument(
+        "--scale",
+        type=_radius,
+        nargs="+",
+        dest="scales",
+        metavar="RHO",
+        help="spectral radii of the recurrent matrices, up to four (default: 0.8 1 1.25)",
+    )
 
 
 def _command(
@@ -339,3 +409,22 @@ def _seed(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 on; found {text!r}")
     return int(text)
+
+
+def _count(least: int, most: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 18 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}; found {text!r}")
+        return int(text)
+
+    return count
+
+
+def _radius(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"a spectral radius is a number above 0 and below a million; found {text!r}")
+    return value

@@ -10,22 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from functools import cached_property
 from typing import Any
 
 from hypothesis import strategies as st
+from surface_trees import (
+    HERE,
+    Form,
+    Item,
+    Put,
+    fits,
+    index_of,
+    kind_of,
+    mapped,
+    moved,
+    places,
+    times_in,
+    when_of,
+    with_children,
+)
 
 from derive.cell import Cell
 from derive.syntax import (
-    Binary,
     Call,
     Indexed,
     Name,
-    Negative,
-    Number,
-    Power,
-    Transposed,
     Tree,
     children,
     parse_lines,
@@ -80,202 +88,10 @@ WRITTEN_OUT = {
 }
 
 FRESH = ("q", "w", "u", "rho", "part", "eps", "delta", "carry")
-HERE = (0, 0)
-_CLOSED = ("jacobian", "immediate", "truncated", "softmax", "prod")  # what stands in these stays as it is
 _LETTERS = {"a": "scalar vector", "u": "vector", "A": "matrix", "S": "matrix", "p": "", "e": ""}
 _STEMS = {
     x: stem for stem, same in {"a": "abc", "u": "uvw", "A": "ABC", "S": "S", "p": "pqr", "e": "e"}.items() for x in same
 }
-
-
-# ------------------------------------------------------------------------------------------------------ trees and times
-
-
-Put = Callable[[Tree], Tree]  # another tree put in one place of a tree
-
-
-def _with_children(tree: Tree, below: tuple[Tree, ...]) -> Tree:
-    match tree:
-        case Negative() | Transposed():
-            return replace(tree, operand=below[0])
-        case Power():
-            return replace(tree, base=below[0])
-        case Binary():
-            return replace(tree, left=below[0], right=below[1])
-        case Call():
-            return replace(tree, arguments=below)
-    return tree
-
-
-def _below(tree: Tree) -> tuple[Tree, ...]:
-    match tree:
-        case Negative(operand=x) | Transposed(operand=x) | Power(base=x):
-            return (x,)
-        case Binary(left=a, right=b):
-            return (a, b)
-        case Call(name=name, arguments=arguments) if name not in _CLOSED:
-            return arguments[:1] if name == "sum" else arguments
-    return ()
-
-
-def _places(tree: Tree) -> Iterator[tuple[Tree, Put]]:
-    """Every subtree that may be rewritten, and how to put another one in its place."""
-    yield tree, lambda new: new
-    below = _below(tree)
-    for i, child in enumerate(below):
-        for part, put in _places(child):
-
-            def put_here(new: Tree, i: int = i, put: Put = put) -> Tree:
-                changed = (*below[:i], put(new), *below[i + 1 :])
-                rest = tree.arguments[len(below) :] if isinstance(tree, Call) else ()
-                return _with_children(tree, (*changed, *rest))
-
-            yield part, put_here
-
-
-def _mapped(tree: Tree, change: Callable[[Tree], Tree | None]) -> Tree:
-    """The tree with every subtree, from above, replaced by what ``change`` gives unless that is None."""
-    new = change(tree)
-    return _with_children(tree, tuple(_mapped(child, change) for child in children(tree))) if new is None else new
-
-
-def _when(index: Tree) -> tuple[str, int] | None:
-    """Anchor and shift of an index: ("t", -1) for t-1, ("", 2) for 2."""
-    match index:
-        case Name(name=name):
-            return name, 0
-        case Number(value=n):
-            return "", int(n)
-        case Binary(sign=sign, left=Name(name=name), right=Number(value=n)):
-            return name, int(n) if sign == "+" else -int(n)
-    return None
-
-
-def _index(anchor: str, shift: int) -> Tree:
-    number = Number(HERE, Fraction(abs(shift)), str(abs(shift)))
-    if not anchor:
-        return number
-    return Binary(HERE, "+" if shift > 0 else "-", Name(HERE, anchor), number) if shift else Name(HERE, anchor)
-
-
-def _moved(tree: Tree, by: int, anchor: str = "t", of: str = "t") -> Tree:
-    """The tree with ``of`` + s read as ``anchor`` + s + by, in indices and in the limits of prod."""
-
-    def change(part: Tree) -> Tree | None:
-        if isinstance(part, Indexed):
-            when = _when(part.index)
-            return replace(part, index=_index(anchor, when[1] + by)) if when and when[0] == of else part
-        if isinstance(part, Name | Binary) and (when := _when(part)) and when[0] == of:
-            return _index(anchor, when[1] + by)
-        return None
-
-    return _mapped(tree, change)
-
-
-def _times(tree: Tree) -> set[tuple[str, str, int]]:
-    """Name, anchor and shift of everything with an index."""
-    found = ((part.name, _when(part.index)) for part in walk(tree) if isinstance(part, Indexed))
-    return {(name, *when) for name, when in found if when}
-
-
-def _fits(tree: Tree, cell: Cell) -> bool:
-    """Whether every index is within one step, and no step outside the sequence is read."""
-    for name, anchor, shift in _times(tree):
-        if anchor == "T" and not -3 <= shift <= (name not in cell.axes):
-            return False
-        if anchor == "" and not (name not in cell.states) <= shift <= 3:
-            return False
-        if anchor not in ("", "T") and abs(shift) > 1:
-            return False
-    return True
-
-
-# ---------------------------------------------------------------------------------------------------------------- forms
-
-
-@dataclass(frozen=True)
-class Item:
-    """One equation; ``carries`` are the lines of the first text that it holds (a part of)."""
-
-    target: Tree
-    value: Tree
-    carries: frozenset[int]
-
-    @property
-    def time(self) -> tuple[str, int] | None:
-        return _when(self.target.index) if isinstance(self.target, Indexed) else None
-
-
-@dataclass(frozen=True)
-class Form:
-    """A text as trees; ``header`` is the comment that it opens with."""
-
-    cell: Cell
-    header: str
-    items: tuple[Item, ...]
-
-    @cached_property
-    def own(self) -> list[str]:
-        """The author's indexed names, in order."""
-        taken = {*self.cell.axes, "p", "target"} | {f"{d}{n}" for n in self.cell.axes for d in ("d", "dL_d", "dl_d")}
-        targets = dict.fromkeys(item.target.name for item in self.items if isinstance(item.target, Indexed))
-        return [name for name in targets if name not in taken]
-
-    @cached_property
-    def kinds(self) -> dict[str, str]:
-        """Kind of every name: scalar, vector, matrix."""
-        cell = self.cell
-        kinds = {n: ("scalar", "vector", "matrix")[len(shape)] for n, shape in cell.parameters.items()}
-        kinds |= dict.fromkeys((*cell.axes, "p", "target"), "vector")
-        kinds |= {f"{d}{n}": kinds[n] for n in kinds for d in ("d", "dL_d", "dl_d") if n not in ("p", "target")}
-        kinds |= {f"d{n}0": "vector" for n in cell.states}
-        for _ in self.own:
-            for item in self.items:
-                if isinstance(item.target, Indexed) and item.target.name not in kinds:
-                    kind = _kind(item.value, kinds)
-                    kinds |= {item.target.name: kind} if kind else {}
-        return kinds
-
-    @cached_property
-    def words(self) -> set[str]:
-        """Every name that is taken."""
-        trees = [part for item in self.items for side in (item.target, item.value) for part in walk(side)]
-        used = {part.name for part in trees if isinstance(part, Name | Indexed | Call)}
-        cell = {*self.cell.axes, *self.cell.parameters}
-        return used | cell | {name[1:] for name in used if name.startswith("d")}
-
-    def put(self, i: int, *new: Item) -> Form:
-        """The form with the item ``i`` replaced."""
-        return replace(self, items=(*self.items[:i], *new, *self.items[i + 1 :]))
-
-
-_PRODUCTS = {
-    ("matrix", "matrix"): "matrix", ("matrix", "vector"): "vector", ("vector", "matrix"): "vector",
-    ("vector", "row"): "matrix", ("row", "vector"): "scalar", ("row", "matrix"): "row",
-}  # fmt: skip
-_CALLS = {"outer": "matrix", "diag": "matrix", "jacobian": "matrix", "dot": "scalar", "immediate": ""}
-
-
-def _kind(tree: Tree, kinds: Mapping[str, str]) -> str:
-    """scalar, vector, row or matrix; empty where that is not known."""
-    match tree:
-        case Number():
-            return "scalar"
-        case Name(name=name) | Indexed(name=name):
-            return kinds.get(name, "")
-        case Transposed(operand=x):
-            kind = _kind(x, kinds)
-            return {"vector": "row", "row": "vector"}.get(kind, kind)
-        case Call(name=name, arguments=(first, *_)):
-            return _CALLS[name] if name in _CALLS else _kind(first, kinds)
-        case Binary(sign="@", left=a, right=Call(name="immediate", arguments=(_, parameter))):
-            return _kind(parameter, kinds) if _kind(a, kinds) == "vector" else ""
-        case Binary(sign="@", left=a, right=b):
-            return _PRODUCTS.get((_kind(a, kinds), _kind(b, kinds)), "")
-        case Binary(left=a, right=b):
-            found = {_kind(a, kinds), _kind(b, kinds)}
-            return next((k for k in ("", "matrix", "row", "vector", "scalar") if k in found), "")
-    return _kind(_below(tree)[0], kinds) if _below(tree) else ""
 
 
 # ----------------------------------------------------------------------------------------------------------- rewritings
@@ -291,20 +107,20 @@ def _match(pattern: Tree, tree: Tree, kinds: Mapping[str, str], bound: dict[str,
         if pattern.name in bound:
             return bound[pattern.name] == tree
         stem = _STEMS[pattern.name]
-        if (_LETTERS[stem] and _kind(tree, kinds) not in _LETTERS[stem].split()) or (
+        if (_LETTERS[stem] and kind_of(tree, kinds) not in _LETTERS[stem].split()) or (
             stem == "S" and not isinstance(tree, Name | Indexed)
         ):
             return False
         bound[pattern.name] = tree
         return True
     below, found = children(pattern), children(tree)
-    if type(pattern) is not type(tree) or len(below) != len(found) or _with_children(tree, below) != pattern:
+    if type(pattern) is not type(tree) or len(below) != len(found) or with_children(tree, below) != pattern:
         return False
     return all(_match(a, b, kinds, bound) for a, b in zip(below, found, strict=True))
 
 
 def _filled(pattern: Tree, bound: Mapping[str, Tree]) -> Tree:
-    return _mapped(pattern, lambda part: bound[part.name] if isinstance(part, Name) else None)
+    return mapped(pattern, lambda part: bound[part.name] if isinstance(part, Name) else None)
 
 
 Rewriting = Callable[[Form], Iterator[Form]]  # every form that one application gives
@@ -315,7 +131,7 @@ def _algebra(equations: list[str]) -> Rewriting:
 
     def rewritten(form: Form) -> Iterator[Form]:
         for i, item in enumerate(form.items):
-            for part, put in _places(item.value):
+            for part, put in places(item.value):
                 for left, right in rules:
                     bound: dict[str, Tree] = {}
                     if _match(left, part, form.kinds, bound):
@@ -327,7 +143,7 @@ def _algebra(equations: list[str]) -> Rewriting:
 def _exchanged(form: Form, equal: list[tuple[Tree, Tree]]) -> Iterator[Form]:
     """Forms with one side of an equality put in place of the other, once."""
     for i, item in enumerate(form.items):
-        for part, put in _places(item.value):
+        for part, put in places(item.value):
             for left, right in equal:
                 if part in (left, right):
                     yield form.put(i, replace(item, value=put(right if part == left else left)))
@@ -339,8 +155,8 @@ def _written_out(form: Form) -> Iterator[Form]:
     for name, equation in form.cell.trees.items():
         if isinstance(equation.value, Call) and equation.value.name in WRITTEN_OUT:
             for by in (-1, 0, 1):
-                known = {"a": Indexed(HERE, name, _index("t", by)), "e": _moved(equation.value.arguments[0], by)}
-                if _fits(known["e"], form.cell):
+                known = {"a": Indexed(HERE, name, index_of("t", by)), "e": moved(equation.value.arguments[0], by)}
+                if fits(known["e"], form.cell):
                     pairs = map(_pair, WRITTEN_OUT[equation.value.name])
                     equal += [(_filled(left, known), _filled(right, known)) for left, right in pairs]
     return _exchanged(form, equal)
@@ -349,21 +165,21 @@ def _written_out(form: Form) -> Iterator[Form]:
 def _softmax(form: Form) -> Iterator[Form]:
     """p[t] as softmax(y[t]), or back."""
     if len(form.cell.outputs) == 1:
-        at = [_index(*when) for when in (("t", -1), ("t", 0), ("t", 1), ("T", 0))]
+        at = [index_of(*when) for when in (("t", -1), ("t", 0), ("t", 1), ("T", 0))]
         read = [(Indexed(HERE, "p", x), Indexed(HERE, form.cell.outputs[0], x)) for x in at]
         yield from _exchanged(form, [(p, Call(HERE, "softmax", (y,))) for p, y in read])
 
 
 def _own_variable(form: Form) -> Iterator[Form]:
     """sum(g[t]) as sum(g[k], k, 1, T), or back."""
-    limits = (_index("", 1), _index("T", 0))
+    limits = (index_of("", 1), index_of("T", 0))
     for i, item in enumerate(form.items):
-        for part, put in _places(item.value) if item.time is None else ():
+        for part, put in places(item.value) if item.time is None else ():
             match part:
                 case Call(name="sum", arguments=(each,)) if Name(HERE, "k") not in list(walk(each)):
-                    new = Call(HERE, "sum", (_moved(each, 0, "k"), Name(HERE, "k"), *limits))
+                    new = Call(HERE, "sum", (moved(each, 0, "k"), Name(HERE, "k"), *limits))
                 case Call(name="sum", arguments=(each, Name(name=k), *found)) if tuple(found) == limits:
-                    new = Call(HERE, "sum", (_moved(each, 0, "t", k),))
+                    new = Call(HERE, "sum", (moved(each, 0, "t", k),))
                 case _:
                     continue
             yield form.put(i, replace(item, value=put(new)))
@@ -374,8 +190,8 @@ def _shifted(form: Form) -> Iterator[Form]:
     for i, item in enumerate(form.items):
         if item.time in (("t", 0), ("t", -1)):
             by = -1 if item.time == ("t", 0) else 1
-            new = replace(item, target=_moved(item.target, by), value=_moved(item.value, by))
-            if _fits(new.value, form.cell):
+            new = replace(item, target=moved(item.target, by), value=moved(item.value, by))
+            if fits(new.value, form.cell):
                 yield form.put(i, new)
 
 
@@ -394,7 +210,7 @@ def _renamed(form: Form) -> Iterator[Form]:
             def change(part: Tree, old: str = old, new: str = new) -> Tree | None:
                 return replace(part, name=new) if isinstance(part, Indexed) and part.name == old else None
 
-            items = (replace(x, target=_mapped(x.target, change), value=_mapped(x.value, change)) for x in form.items)
+            items = (replace(x, target=mapped(x.target, change), value=mapped(x.value, change)) for x in form.items)
             yield replace(form, items=tuple(items))
 
 
@@ -407,20 +223,20 @@ def _inlined(form: Form) -> Iterator[Form]:
 
 
 def _without(form: Form, line: Item, name: str) -> Iterator[Form]:
-    value = _moved(line.value, -line.time[1]) if line.time else line.value
+    value = moved(line.value, -line.time[1]) if line.time else line.value
     calls = {part.name for part in walk(value) if isinstance(part, Call)}
-    if name in {used for used, _, _ in _times(value)} or calls & {"prod", "sum"}:
+    if name in {used for used, _, _ in times_in(value)} or calls & {"prod", "sum"}:
         return
 
     def change(part: Tree) -> Tree | None:
-        when = _when(part.index) if isinstance(part, Indexed) and part.name == name else None
-        return _moved(value, when[1], when[0]) if when else None
+        when = when_of(part.index) if isinstance(part, Indexed) and part.name == name else None
+        return moved(value, when[1], when[0]) if when else None
 
     items = [item for item in form.items if item is not line]
-    uses = [i for i, item in enumerate(items) if name in {used for used, _, _ in _times(item.value)}]
+    uses = [i for i, item in enumerate(items) if name in {used for used, _, _ in times_in(item.value)}]
     for i in uses:
-        items[i] = replace(items[i], value=_mapped(items[i].value, change), carries=items[i].carries | line.carries)
-    if uses and all(_fits(items[i].value, form.cell) and len(unparse(items[i].value)) < 300 for i in uses):
+        items[i] = replace(items[i], value=mapped(items[i].value, change), carries=items[i].carries | line.carries)
+    if uses and all(fits(items[i].value, form.cell) and len(unparse(items[i].value)) < 300 for i in uses):
         yield replace(form, items=tuple(items))
 
 
@@ -430,19 +246,19 @@ def _split_off(form: Form) -> Iterator[Form]:
     for i, item in enumerate(form.items) if name else ():
         for part, put in _each_step(item):
             for by in _definable(part, item, form):
-                target = Indexed(HERE, str(name), _index("t", 0))
-                used = put(Indexed(HERE, str(name), _index("t", -by)))
-                yield form.put(i, Item(target, _moved(part, by), item.carries), replace(item, value=used))
+                target = Indexed(HERE, str(name), index_of("t", 0))
+                used = put(Indexed(HERE, str(name), index_of("t", -by)))
+                yield form.put(i, Item(target, moved(part, by), item.carries), replace(item, value=used))
 
 
 def _each_step(item: Item) -> Iterator[tuple[Tree, Put]]:
     """The parts of a line that have a value at each step t; not all of it."""
     if item.time is not None:
-        yield from (place for place in _places(item.value) if place[0] is not item.value)
+        yield from (place for place in places(item.value) if place[0] is not item.value)
         return
-    for whole, put in _places(item.value):
+    for whole, put in places(item.value):
         if isinstance(whole, Call) and whole.name == "sum" and len(whole.arguments) == 1:
-            for part, put_part in _places(whole.arguments[0]):
+            for part, put_part in places(whole.arguments[0]):
 
                 def put_here(new: Tree, put: Put = put, put_part: Put = put_part) -> Tree:
                     return put(Call(HERE, "sum", (put_part(new),)))
@@ -453,10 +269,10 @@ def _each_step(item: Item) -> Iterator[tuple[Tree, Put]]:
 def _definable(part: Tree, item: Item, form: Form) -> set[int]:
     """By how many steps a part of a line may be moved to be a definition for every t from 1 to T."""
     offset = item.time[1] if item.time and item.time[0] == "t" else 0
-    times, calls = _times(part), {x.name for x in walk(part) if isinstance(x, Call)}
+    times, calls = times_in(part), {x.name for x in walk(part) if isinstance(x, Call)}
     if not children(part) or not times or {anchor for _, anchor, _ in times} != {"t"} or calls & {"prod", "sum"}:
         return set()
-    if _kind(part, form.kinds) not in ("vector", "matrix"):
+    if kind_of(part, form.kinds) not in ("vector", "matrix"):
         return set()
     shifts = [(name, shift - offset) for name, _, shift in times]  # counted from the step that the line is about
     ahead = {name for name, shift in shifts if shift == 1}
@@ -484,8 +300,8 @@ REWRITINGS: dict[str, Rewriting] = {
 
 def _bracketed(tree: Tree, chosen: int) -> str:
     """Text of a tree with brackets more around one of its parts."""
-    places = list(_places(tree))
-    part, put = places[chosen % len(places)]
+    found = list(places(tree))
+    part, put = found[chosen % len(found)]
     return unparse(put(Name(HERE, "_here_"))).replace("_here_", f"({unparse(part)})")
 
 

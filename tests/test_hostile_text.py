@@ -95,7 +95,7 @@ def ask(tmp_path_factory):
     ("name", "seen"), [("hang", "killed"), ("wait", "killed"), ("swell", "MB"), ("crash", "killed")]
 )
 def test_a_reading_that_breaks_a_limit_is_caught(ask, name, seen):
-    assert seen in ask("plant", name, seconds=1)
+    assert seen in ask("plant", name, seconds=4 if name == "swell" else 1)  # importing takes some of it
 
 
 # ---------------------------------------------------------------------------------------------------- the texts

@@ -20,9 +20,7 @@ from derive.handwritten.explicit import ExplicitTruth
 from derive.handwritten.explicit_reading import ExplicitReading
 from derive.handwritten.lines import Line
 from derive.handwritten.text import UNREADABLE, Text
-from derive.handwritten.truth import LossRead
 from derive.handwritten.values import UNDEFINED, ZERO, Mat
-from derive.syntax import Call, Indexed, walk
 
 __all__ = ["Counterexample", "find_counterexample"]
 
@@ -56,8 +54,6 @@ def find_counterexample(
     text: Text, backward: Backward, how: Understanding, line: Line, *, sizes: tuple[tuple[int, int], ...] = SIZES
 ) -> Counterexample | None:
     """The first network, by steps and then by size, on which the two sides of a line certainly differ."""
-    if not reads_loss(text, line):  # then any loss will do, and a free dL/dy gives simpler numbers
-        how = Understanding(LossRead(last=how.loss.last), how.meanings, how.conventions)
     letters = text.script.cell.dimensions
 
     def first(steps: int, each: dict[str, int]) -> _Case | None:
@@ -78,25 +74,6 @@ def find_counterexample(
             found.shrink()
             return found.shown()
     return None
-
-
-def reads_loss(text: Text, line: Line) -> bool:
-    """Whether a line, or a definition that it uses, speaks of p, of the target or of what the loss gives."""
-    waiting, seen = [line], {line.number}
-    while waiting:
-        current = waiting.pop()
-        if current.target.role in ("softmax", "target") or text.script.names.cell.outputs[:1] == (current.target.name,):
-            return True
-        for tree in walk(current.value):
-            if isinstance(tree, Call) and tree.name == "softmax":
-                return True
-            if isinstance(tree, Indexed):
-                if text.script.names.indexed(tree.name, tree.position).role in ("softmax", "target"):
-                    return True
-                more = [x for x in text.script.defining(tree.name) if x.number not in seen]
-                seen |= {x.number for x in more}
-                waiting += more
-    return False
 
 
 class _Case:
@@ -191,14 +168,33 @@ class _Case:
         found = self.differs()
         assert found is not None
         entry, yours, right = found
-        point = {self.key_name(k): str(v) for k, v in sorted(self.values.items(), key=str) if v}
+        point = {self.key_name(k): str(v) for k, v in sorted({**self.values, **self.rest()}.items(), key=str) if v}
         return Counterexample(self.steps, dict(self.sizes), point, entry, number(yours), number(right))
+
+    def rest(self) -> dict[Any, Fraction]:
+        """The last entry of each target of a softmax: what the others leave of one."""
+        loss, cell = self.how.loss, self.text.script.cell
+        if loss.kind != "softmax_cross_entropy":
+            return {}
+        last = self.sizes[cell.axes[loss.on]] - 1
+        times = {k[1] for k in self.values if k[0] == "target"}
+        return {
+            ("target", t, last): 1
+            - sum((self.values.get(("target", t, k), Fraction(0)) for k in range(last)), Fraction(0))
+            for t in times
+        }
 
     def key_name(self, key: Any) -> str:
         """How an entry is written: W[1,2], h[0][1], x[2][1]."""
         name, *index = key
         if name in self.text.script.cell.parameters:
             return f"{name}[{','.join(str(i + 1) for i in index)}]" if index else str(name)
+        if (
+            name[1:] in self.text.script.cell.axes
+            and not self.text.script.cell.outputs
+            and name not in self.text.script.cell.axes
+        ):
+            name = f"dl_{name}"  # what the loss gives a state, which is not all of its derivative
         return f"{name}[{index[0]}][{index[1] + 1}]"
 
 

@@ -12,11 +12,13 @@ from derive.adjoint import Backward
 from derive.algebra import tree_size
 from derive.errors import CellError
 from derive.handwritten.bench import Understanding
+from derive.handwritten.forms import word
 from derive.handwritten.generic import GenericTruth, HigherError
 from derive.handwritten.generic_reading import GenericReading, Series
 from derive.handwritten.lines import Line
 from derive.handwritten.ring import Mono, Poly, Ring
 from derive.handwritten.text import NotSayableError, Text
+from derive.handwritten.times import EVERY, When
 from derive.handwritten.values import UNDEFINED, ZERO, minus
 from derive.notation import lin, parameter, transpose
 from derive.syntax import Tree
@@ -36,6 +38,15 @@ class _Named(GenericTruth):
         """A symbol."""
         return ZERO if self.place(time) in ("before", "after") else self.ring.atom(("d", name, time))
 
+    def forward(self, name: str, time: Any) -> Any:
+        """A value of the cell by its name."""
+        if name not in self.cell.axes or self.place(time) == "after":
+            return super().forward(name, time)
+        return self.ring.atom(("state", name, time))
+
+    def prepare(self, time: When) -> None:
+        """Values have names: there is nothing to be known beforehand."""
+
     def leaf(self, role: str, name: str, time: Any) -> Any:
         """p[t] is not written out."""
         return self.ring.atom((role, name, time)) if role == "softmax" else super().leaf(role, name, time)
@@ -46,10 +57,11 @@ class _NamedReading(GenericReading):
         """A symbol, where a definition has a meaning."""
         if name not in self.meanings:
             return super().own(name, time)
-        if self.meanings[name].role in ("jacobian", "gradient"):
-            return super().own(name, time)
-        place = self.truth.place(time)
-        return ZERO if place in ("before", "after") else self.truth.ring.atom(("own", name, time))
+        if self.truth.place(time) in ("before", "after"):
+            return ZERO
+        if self.text.kinds.own[name].what == "matrix":
+            return word(self.truth.ring, (f"{name}[{time}]", False))
+        return self.truth.ring.atom(("own", name, time))
 
 
 def difference_text(text: Text, backward: Backward, how: Understanding, line: Line, right: Tree) -> str | None:
@@ -61,7 +73,8 @@ def difference_text(text: Text, backward: Backward, how: Understanding, line: Li
         truth = _Named(backward, how.loss, ahead=ahead, cut=True)
         reading = _NamedReading(text, truth, how.meanings, how.conventions)
         try:
-            env = reading.env_of(line, line.target.when)
+            # at the times that the author wrote, whichever index the left side has
+            env = {EVERY: When(EVERY, 0)} if line.offset else reading.env_of(line, line.target.when)
             return _text(minus(reading.value(right, env), reading.value(line.value, env)), truth.ring)
         except HigherError:
             continue
@@ -124,7 +137,9 @@ def _atom(key: Any, ring: Ring) -> Expr:
             return Symbol(f"d{name}[{when}]", real=True)
         case ("own" | "state" | "input", str() as name, when):
             return Symbol(f"{name}[{when}]", real=True)
-        case (role, str(), when):
+        case ("cotangent", str() as name, when):
+            return Symbol(f"dl_d{name}[{when}]", real=True)
+        case ("softmax" | "target" as role, str(), when):
             return Symbol(f"{'p' if role == 'softmax' else role}[{when}]", real=True)
     raise NotSayableError(str(key))
 

@@ -39,8 +39,9 @@ class Named:
     """A known mistake that a line is: its name, what should change, and other names that fit."""
 
     mistake: str
-    says: str
+    says: str  # in the time of the step where the edited sum stands
     also: tuple[str, ...] = ()
+    ahead: int = 0  # how many steps after the line's own that step is
 
 
 def step_edit(backward: Backward, target: Candidate) -> Value:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from derive.errors import CellError
 from derive.handwritten.lines import Line, Script
-from derive.handwritten.times import EVERY, When, read_when
+from derive.handwritten.times import When, read_when
 from derive.syntax import Call, Indexed, Name, Tree, children, walk
 
 __all__ = ["Indices", "Range", "read_indices"]
@@ -43,7 +43,6 @@ def read_indices(script: Script) -> Indices:
     for line in script.lines:
         for tree, variables in _indexed(line.value, frozenset(), found):
             found.when[id(tree)] = _checked(read_when(tree.index, tree.name, variables), tree, line, script)
-    check_circles(script, found)
     _check_chain(script)
     return found
 
@@ -67,59 +66,6 @@ def _check_chain(script: Script) -> None:
             why, found = "definitions are nested too deeply", f"{name}, built on {len(reached)} others"
             wanted = f"at most {MOST_BELOW} definitions below another"
             raise CellError(why, line.equation.position, found=found, expected=wanted)
-
-
-def check_circles(script: Script, indices: Indices) -> None:
-    """Refuse lines that need one another at the same step: they would say nothing, and be right whatever they say."""
-    defining: dict[tuple[str, str], Line] = {}
-    for line in script.lines:
-        if line.target.when is None or line.target.when.anchor == EVERY:
-            defining.setdefault((line.target.role, line.target.name), line)
-    reads = {line: _read_at_once(line, script, indices, defining) for line in defining.values()}
-    done: set[Line] = set()
-    for start in defining.values():
-        path: list[Line] = [start]
-        while path:
-            following = [x for x in reads[path[-1]] if x not in done]
-            if not following:
-                done.add(path.pop())
-                continue
-            if following[0] in path:
-                circle = [*path[path.index(following[0]) :], following[0]]
-                shown = " needs ".join(x.text.partition("=")[0].strip() for x in circle)
-                why, wanted = (
-                    "equations of one time step go in a circle",
-                    "[t+1] somewhere, or an equation that does not",
-                )
-                raise CellError(why, following[0].equation.position, found=shown, expected=wanted)
-            path.append(following[0])
-
-
-def _read_at_once(line: Line, script: Script, indices: Indices, defining: dict[tuple[str, str], Line]) -> list[Line]:
-    """The lines whose value at the same step a line needs."""
-    found = []
-    for tree in _walk_values(line.value):
-        if isinstance(tree, Indexed):
-            reference, when = script.names.indexed(tree.name, tree.position), indices.of(tree)
-            same = line.target.when is None or (when.anchor == EVERY and when.shift + line.offset == 0)
-            known = defining.get((reference.role, reference.name))
-            if known is not None and same and (known.target.when is None) == (line.target.when is None):
-                found.append(known)
-        elif isinstance(tree, Name) and tree.name not in script.cell.parameters and tree.name not in ("T", "pi", "t"):
-            if line.target.when is None and (of := script.names.gradient(tree.name)):
-                known = defining.get((of.role, of.name))
-                found += [known] if known is not None else []
-            elif tree.name in script.names.plain:
-                found += [x for x in (defining.get(("own", tree.name)),) if x is not None]
-    return found
-
-
-def _walk_values(tree: Tree) -> Iterator[Tree]:
-    """Subtrees whose value is used: a name inside of truncated(...) or jacobian(...) only says of what."""
-    yield tree
-    if not (isinstance(tree, Call) and tree.name in ("truncated", "jacobian", "immediate")):
-        for child in children(tree):
-            yield from _walk_values(child)
 
 
 def _checked(when: When, tree: Indexed, line: Line, script: Script) -> When:

@@ -59,8 +59,8 @@ class Kinds:
 
     def _find(self, tree: Tree) -> Kind:
         match tree:
-            case Number():
-                return SCALAR
+            case Number(value=value):
+                return SCALAR if value else UNKNOWN  # 0 is a zero of any shape
             case Name(name=name):
                 return self.bare(name, tree.position)
             case Indexed(name=name):

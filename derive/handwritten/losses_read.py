@@ -69,16 +69,16 @@ def _on(script: Script) -> str:
     """What p and target belong to: the output whose derivative has them, or the only one."""
     cell = script.cell
     seen = cell.outputs or cell.states[:1]
+    for line in script.lines:
+        slope = line.target.role in ("derivative", "local") and line.target.name in seen
+        if slope and any(isinstance(t, Indexed) and t.name in _words(script) for t in walk(line.value)):
+            return line.target.name
     called = [
         t.arguments[0] for x in script.lines for t in walk(x.value) if isinstance(t, Call) and t.name == "softmax"
     ]
     for tree in called:
         if isinstance(tree, Indexed) and tree.name in (*cell.outputs, *cell.states):
             return tree.name
-    for line in script.lines:
-        slope = line.target.role in ("derivative", "local") and line.target.name in seen
-        if slope and any(isinstance(t, Indexed) and t.name in _words(script) for t in walk(line.value)):
-            return line.target.name
     if len(seen) > 1:
         why = "this cell has several outputs, and nothing says which one the target belongs to"
         wanted = f"a line such as d{seen[0]}[t] = softmax({seen[0]}[t]) - target[t]"

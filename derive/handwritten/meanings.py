@@ -18,7 +18,7 @@ from derive.handwritten.times import EVERY
 from derive.handwritten.truth import LossRead
 from derive.handwritten.values import UNDEFINED, ZERO
 from derive.notation import at
-from derive.syntax import Indexed, Name, walk
+from derive.syntax import Binary, Indexed, Name, Tree, walk
 
 __all__ = ["understand"]
 
@@ -36,6 +36,7 @@ class _Search:
         self.reads = {line.number: _names_in(line) for line in self.script.lines}
         self.candidates = list(candidates(bench.backward))
         self.tables: dict[Candidate, Any] = {}
+        self.worths: dict[str, Candidate] = {}  # what definitions are by their own lines
         self.gates_of: dict[str, list[str]] = {}  # the named values that are f of a node
         for gate, node in gates(bench.backward).items():
             self.gates_of.setdefault(node, []).append(gate)
@@ -59,6 +60,7 @@ class _Search:
         for name in self.own:
             found = self.worth(name, how)
             if found is not None:
+                self.worths[name] = found
                 how = Understanding(self.loss, {**how.meanings, name: found}, how.conventions)
         return how
 
@@ -102,6 +104,21 @@ class _Search:
         reading = self.bench.reading(how)
         return sum(not self.bench.is_right(line, how, reading) for line in lines)
 
+    def is_of_derivatives(self, name: str) -> bool:
+        """Whether a definition is made of derivatives; one of values alone is none."""
+        names = self.text.script.names
+        waiting, seen = [name], {name}
+        while waiting:
+            for line in self.script.defining(waiting.pop()):
+                for read in self.reads[line.number]:
+                    found = names.find_indexed(read)
+                    if found is not None and found.role in ("derivative", "local", "softmax", "target"):
+                        return True
+                    if read in self.own and read not in seen:
+                        seen.add(read)
+                        waiting.append(read)
+        return any(name in self.reads[line.number] for line in self.script.defining(name))
+
     def better(self, name: str, how: Understanding) -> Understanding:
         """The meaning of one definition that leaves the fewest lines wrong."""
         lines = self.affected({name})
@@ -111,6 +128,8 @@ class _Search:
         without = {n: m for n, m in how.meanings.items() if n != name}
         for candidate in (None, *self.candidates):
             if candidate is not None and not self.fits_kind(name, candidate):
+                continue
+            if candidate is not None and candidate.role != "jacobian" and not self.is_of_derivatives(name):
                 continue
             meanings = without if candidate is None else {**without, name: candidate}
             other = Understanding(self.loss, meanings, how.conventions)
@@ -122,7 +141,11 @@ class _Search:
     def hint(self, name: str, candidate: Any) -> float:
         """How plainly a definition is meant as a candidate, apart from its value; less than one wrong line."""
         if not isinstance(candidate, Candidate):
-            return 0.0
+            return -0.5 if self.is_named_for_one(name) else 0.0
+        if candidate == self.worths.get(name):
+            return 0.7  # its own line says so
+        if candidate.role in ("carried", "handed") and self.is_handed(name, candidate):
+            return 0.5
         if candidate.role == "jacobian":
             return 0.5 if candidate.name == candidate.by else 0.0
         reads = {n for line in self.script.defining(name) for n in self.reads[line.number]}
@@ -135,6 +158,22 @@ class _Search:
             f"{prefix}{gate}" in reads for gate in self.gates_of.get(candidate.name, ()) for prefix in ("d", "dL_d")
         )
         return max(_hint(name, candidate), 0.5 if above and candidate.role == "derivative" else 0.0)
+
+    def is_named_for_one(self, name: str) -> bool:
+        """Whether a definition has the very name of the derivative by a node, da_i or d_a_i."""
+        bare = name.removeprefix("dL_").removeprefix("d").strip("_")
+        return bare != name and any(c.role == "derivative" and c.name == bare for c in self.candidates)
+
+    def is_handed(self, name: str, candidate: Candidate) -> bool:
+        """Whether a definition is a term by itself in the line for a state, at the step after or the same."""
+        shift = int(candidate.role == "handed")
+        for line in self.script.lines:
+            if (line.target.role, line.target.name) == ("derivative", candidate.name):
+                for term in _terms(line.value):
+                    alone = isinstance(term, Indexed) and term.name == name
+                    if alone and self.text.indices.of(term).shift + line.offset == shift:
+                        return True
+        return False
 
     def fits_kind(self, name: str, candidate: Candidate) -> bool:
         """Whether a definition and a candidate have the same number of entries."""
@@ -185,6 +224,13 @@ class _Search:
             return True
         uses = [x for x in self.script.lines if self.reads[x.number] & {f"d{gate}", f"dL_d{gate}"}]
         return bool(uses) and all(self.bench.is_right(line, how, reading) for line in uses)
+
+
+def _terms(tree: Tree) -> list[Tree]:
+    """The terms of a sum."""
+    if isinstance(tree, Binary) and tree.sign in "+-":
+        return [*_terms(tree.left), *_terms(tree.right)]
+    return [tree]
 
 
 def _target_name(line: Line) -> str:

@@ -8,6 +8,7 @@ that fits is then compared as a polynomial, for every size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +37,7 @@ from derive.handwritten.times import EVERY, When
 from derive.handwritten.values import UNDEFINED, ZERO, minus
 from derive.mistakes import LOSS_EDITS, Planted, plant, sentence
 from derive.notation import at, time_of
+from derive.program import Product
 from derive.zero import BudgetError
 
 __all__ = ["Named", "Namer"]
@@ -80,7 +82,7 @@ class Namer:
             return None
         first, *others = found.values()
         also = dict.fromkeys((*first.also, *(o.mistake for o in others)))
-        return Named(first.mistake, first.says, tuple(also))
+        return replace(first, also=tuple(also))
 
     # ------------------------------------------------------------------------------------------------------- comparison
 
@@ -139,23 +141,43 @@ class Namer:
             yield from jacobian_edits()
         if target is None:
             return
-        if target.role == "derivative" and target.name in self.bench.text.script.cell.outputs:
+        of_loss = self.how.loss.on or self.bench.text.script.cell.outputs[:1]
+        if (
+            target.role == "derivative"
+            and target.name in of_loss
+            and target.name in self.bench.text.script.cell.outputs
+        ):
             yield from self.loss_edits()
         if target.role == "gradient" and line.target.when is None:
             yield from sum_edits(target.name)
         needed = self.needed(line, target)
         others = self.elsewhere(line, target)
+        own = [target.name, _symbol(target, self.backward.flows), at(target.name, -1)]
         fitting = [planted for planted in self.planted if planted.target in needed]
-        # a sum that has a line of its own is right there: its mistakes are named only if no other fits
-        for planted in sorted(fitting, key=lambda p: p.target in others):
-            says = sentence(planted.mistake) if target.role == "jacobian" else planted.says
-            named = Named(planted.mistake, says, planted.also)
+        # the line's own sums come first; a sum that has a line of its own is right there, and comes last
+        for planted in sorted(fitting, key=lambda p: (p.target not in own) + (p.target in others)):
+            says = sentence(planted.mistake) if target.role == "jacobian" else self.says(planted)
+            named = Named(planted.mistake, says, planted.also, needed[planted.target])
             yield named, step_edit(planted.backward, target)
         yield Named("time-forward", "the carry comes from t - 1, and should come from t + 1"), forward_edit(target)
         yield from factors(target)
 
-    def needed(self, line: Line, target: Candidate) -> set[Symbol | str]:
-        """Sums that the line writes out: those between its left side and the derivatives that it names."""
+    def says(self, planted: Planted) -> str:
+        """What should change, where a whole sum is left out as well."""
+        if planted.says != "all terms are missing" or isinstance(planted.target, str):
+            return planted.says
+        if time_of(planted.target)[1] == -1:
+            return "what comes back from the step after is missing"
+        node = self.backward.program.node.get(planted.target)
+        if isinstance(node, Product):
+            return f"the term with {node.matrix}{'' if node.transposed else '.T'} is missing"
+        return "a term is missing"
+
+    def needed(self, line: Line, target: Candidate) -> dict[Symbol | str, int]:
+        """Sums that the line writes out: those between its left side and the derivatives that it names.
+
+        Each with the number of steps that it stands after the line's own.
+        """
         reading = self.bench.reading(self.how)
         with _Recording(reading) as seen:
             for time in times_of(reading, line):
@@ -166,21 +188,22 @@ class Namer:
         named = {at(name) for role, name, _ in seen.pins if role == "derivative"}
         named |= {at(name, -1) for role, name, _ in seen.pins if role in ("carried", "handed")}
         flows = self.backward.flows
-        start: list[Symbol | str] = [target.name] if target.name in self.backward.matrices else [_symbol(target, flows)]
-        out: set[Symbol | str] = set()
+        first: Symbol | str = target.name if target.name in self.backward.matrices else _symbol(target, flows)
+        start: list[tuple[Symbol | str, int]] = [(first, int(target.role == "carried"))]
+        out: dict[Symbol | str, int] = {}
         while start:
-            symbol = start.pop()
+            symbol, ahead = start.pop(0)
             if symbol in out:
                 continue
-            out.add(symbol)
+            out[symbol] = ahead
             if isinstance(symbol, str):
-                sources = [pair.source for pair in self.backward.matrices[symbol]]
+                sources = [(pair.source, ahead) for pair in self.backward.matrices[symbol]]
             else:
-                sources = [flow.source for flow in flows[symbol]]
+                sources = [(flow.source, ahead) for flow in flows[symbol]]
                 name, shift = time_of(symbol)
                 if shift == 0 and name in self.bench.text.script.cell.states:
-                    sources.append(at(name, -1))
-            start += [s for s in sources if s not in named]
+                    sources.append((at(name, -1), ahead + 1))
+            start += [(s, k) for s, k in sources if s not in named]
         return out
 
     def elsewhere(self, line: Line, target: Candidate) -> set[Symbol | str]:

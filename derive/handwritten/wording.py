@@ -5,6 +5,7 @@ A derivative that the file names stands by that name; one that it does not name 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from sympy import Add, Expr, Integer, Mul, Symbol
@@ -14,24 +15,28 @@ from derive.cell import Cell
 from derive.derivation import Derivation
 from derive.handwritten.bench import Understanding
 from derive.handwritten.candidates import symbol_named
+from derive.handwritten.edits import Named
 from derive.handwritten.lines import Line
+from derive.handwritten.times import EVERY, LAST, When
 from derive.jacobian import step_jacobian
 from derive.notation import at, entry_sum, outer, time_of, time_sum
 from derive.present import Presented, shifted
 from derive.words import Words, plain
 from derive.write import write
 
-__all__ = ["Wording", "backward_file", "jacobian_text", "text_of"]
+__all__ = ["Wording", "backward_file", "expected_text", "jacobian_text", "said", "text_of"]
 
 
 class Wording(Presented):
     """A backward program in the words of a file.
 
-    ``names`` maps a node's name to the derivative's name in the file, ``carries`` a state to the name of what comes
-    back to it from the next step.
+    ``names`` maps a node's name to the derivative's name in the file, ``carries`` a state to the name and the shift of
+    what comes back to it from the next step.
     """
 
-    def __init__(self, backward: Backward, names: Mapping[str, str], carries: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, backward: Backward, names: Mapping[str, str], carries: Mapping[str, tuple[str, int]] | None = None
+    ) -> None:
         super().__init__(backward)
         self.names, self.carries = dict(names), dict(carries or {})
 
@@ -67,7 +72,7 @@ class Wording(Presented):
     def later(self, name: str) -> list[Expr]:
         """What comes back to a state from the next step."""
         if name in self.carries:
-            return [at(self.carries[name])]
+            return [at(*self.carries[name])]
         return [shifted(e, 1) for e in self.terms(at(name, -1))]
 
     def equation(self, name: str) -> Expr:
@@ -153,26 +158,32 @@ def _right_side(wording: Wording, line: Line, how: Understanding, cell: Cell) ->
         case "jacobian":
             return _jacobian_right(wording, line, cell)
     found = _goal(target.role, target.name, how)
-    if found is None or (target.when is not None and target.when.anchor != "t"):
+    if found is None:
         return None
+    right = _of_meaning(wording, line, found, how)
+    if right is None or target.when is None or target.when.anchor == EVERY:
+        return right if right is None else moved(right, -line.offset)
+    beyond = target.when == When(LAST, 0) and "[t+1]" in right
+    return None if beyond else at_step(right, target.when)
+
+
+def _of_meaning(wording: Wording, line: Line, found: tuple[str, str], how: Understanding) -> str | None:
+    """The right side of a line for step t whose left side means a known quantity."""
     role, name = found
+    by = getattr(how.meanings.get(line.target.name), "by", "")
     if role == "derivative":
-        right = _derivative_right(wording, name, how)
-        return right if not line.offset else _moved(right, -line.offset)
-    if role == "gradient":
-        whole = text_of(wording.gradient(name))
-        return whole.removeprefix("sum(").removesuffix(")")
+        last = line.target.when == When(LAST, 0)
+        return _derivative_right(wording, name, how, last=last)
+    if role in ("gradient", "accumulated", "collected"):
+        term = text_of(wording.gradient(name)).removeprefix("sum(").removesuffix(")")
+        index = {"accumulated": "[t+1] + ", "collected": "[t-1] + "}.get(role)
+        return f"{line.target.name}{index}{term}" if index else term
     if role in ("carried", "handed"):
-        bare = Wording(wording.backward, wording.names)
-        right = text_of(Add(*bare.later(name)))
-        return right if role == "carried" else _moved(right, -1)
+        right = text_of(Add(*Wording(wording.backward, wording.names).later(name)))
+        return right if role == "carried" else moved(right, -1)
     if role == "path":
-        symbol = symbol_named(name)
-        return text_of(wording.terms(symbol)[int(getattr(how.meanings[target.name], "by", "0"))])
-    if role == "jacobian":
-        by = getattr(how.meanings[target.name], "by", "")
-        return _moved(jacobian_text(cell, wording.backward, name, by), -line.offset)
-    return None
+        return text_of(wording.terms(symbol_named(name))[int(by or 0)])
+    return jacobian_text(wording.cell, wording.backward, name, by) if role == "jacobian" else None
 
 
 def _goal(role: str, name: str, how: Understanding) -> tuple[str, str] | None:
@@ -182,9 +193,11 @@ def _goal(role: str, name: str, how: Understanding) -> tuple[str, str] | None:
     return (meaning.role, meaning.name) if meaning is not None else None
 
 
-def _derivative_right(wording: Wording, name: str, how: Understanding) -> str:
-    """The right side of a line for d of a node; what the loss gives comes first."""
+def _derivative_right(wording: Wording, name: str, how: Understanding, *, last: bool = False) -> str:
+    """The right side of a line for d of a node; what the loss gives comes first, and nothing comes back at T."""
     loss, flows = how.loss, wording.equation(name)
+    if last:
+        flows = Add(*wording.terms(at(name)))
     given = ""
     if loss.kind != "any" and name == loss.on:
         given = f"{'p' if loss.kind.startswith('softmax') else f'{name}'}[t] - target[t]"
@@ -197,12 +210,41 @@ def _derivative_right(wording: Wording, name: str, how: Understanding) -> str:
     return given if flows == 0 else f"{given} + {text_of(flows)}"
 
 
-def _moved(text: str, by: int) -> str:
-    """A right side with every index moved."""
-    for old in ("[t-1]", "[t]", "[t+1]"):
-        shift = {"[t-1]": -1, "[t]": 0, "[t+1]": 1}[old] + by
-        text = text.replace(old, f"<{shift:+d}>")
-    return text.replace("<+0>", "[t]").replace("<", "[t").replace(">", "]")
+_INDEX = re.compile(r"\[t([+-]\d+)?\]")
+
+
+def moved(text: str, by: int) -> str:
+    """A text with every index moved."""
+
+    def index(found: re.Match[str]) -> str:
+        shift = int(found[1] or 0) + by
+        return f"[t{shift:+d}]" if shift else "[t]"
+
+    return _INDEX.sub(index, text)
+
+
+def at_step(text: str, when: When) -> str:
+    """A text for step t, at one step."""
+    return _INDEX.sub(lambda found: f"[{when.moved(int(found[1] or 0))}]", text)
+
+
+def said(named: Named, line: Line, wording: Wording) -> str:
+    """What should change, in the file's own names and at the times of its line."""
+    names, bare = wording.names, Presented(wording.backward)
+    out = moved(named.says, named.ahead)
+    for node, own in sorted(names.items(), key=lambda pair: -len(pair[0])):
+        out = re.sub(rf"\b(dL_)?d{re.escape(node)}\b(?=\[)", own, out)
+    for node in bare.preactivations:
+        if node not in names:
+            inside = text_of(wording.sum_of(at(node)))
+            pattern = rf"\b(?:dL_)?d{re.escape(node)}\[t([+-]\d+)?\]"
+            out = re.sub(pattern, lambda m, e=inside: f"({moved(e, int(m[1] or 0))})", out)  # type: ignore[misc]
+    when = line.target.when
+    if line.target.role == "initial":
+        return at_step(out, When("", 0))
+    if when is None or when.anchor == EVERY:
+        return moved(out, -line.offset)
+    return at_step(out, when)
 
 
 def _jacobian_right(wording: Wording, line: Line, cell: Cell) -> str | None:
@@ -213,7 +255,7 @@ def _jacobian_right(wording: Wording, line: Line, cell: Cell) -> str | None:
         if target.when.shift - target.by_when.shift != 1:
             return None
         text = jacobian_text(cell, wording.backward, target.name, target.by)
-        return _moved(text, target.when.shift)
+        return moved(text, target.when.shift)
     if len(cell.states) > 1:
         return None
     return f"prod(jacobian({target.name}[k], {target.name}[k-1]), k, T, t+1)"
