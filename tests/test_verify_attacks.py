@@ -172,3 +172,49 @@ def test_a_hostile_text_is_judged_or_refused_in_time(text):
     with suppress(derive.CellError):
         derive.verify(text, "tanh_rnn")
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dh[t] = q[t+1]\nq[t] = dh[t-1]",
+        "dh[t] = W_hy.T @ dy[t] + carry[t+1]\ncarry[t] = dh[t-1] - W_hy.T @ dy[t-1]",
+        "dh[T] = dh[T]",
+        "dh0 = dh[0]\ndh[0] = dh0",
+        "a[T] = a[T]\na[t] = dh[t]*(1 - h[t]**2)\ndb = sum(a[t])",
+        "dh[t] = sum(dh[k], k, t, T) - sum(dh[k], k, t+1, T)",
+        "s = sum(da[t])\ndb = sum(da[t])\nda[t] = dh[t]*(1 - h[t]**2) + db - s",
+    ],
+)
+def test_lines_that_only_go_round_in_a_circle_are_refused(text):
+    with pytest.raises(derive.CellError, match="circle"):
+        derive.verify(text, "tanh_rnn")
+
+
+def test_nothing_compared_is_nothing_shown():
+    assert derive.verify("e[t] = 3", "tanh_rnn").ran is None
+
+
+def test_what_is_said_is_said_at_the_times_of_the_line():
+    (line,) = derive.verify("dh[t] = W_hy.T @ dy[t] + W_hh.T @ (dh[t+1]*(1 - h[t]**2))", "tanh_rnn").wrong
+    assert line.says == "1 - h[t]**2 should be 1 - h[t+1]**2"
+    text = "dh[t] = W_hy.T @ dy[t] + back[t]\nback[t-1] = W_hh @ da[t]\nda[t] = dh[t]*(1 - h[t]**2)"
+    (line,) = derive.verify(text, "tanh_rnn").wrong
+    assert line.expected == "back[t-1] = W_hh.T @ da[t]"
+    (line,) = derive.verify("dh[t-1] = W_hy.T @ dy[t] + W_hh.T @ ((1 - h[t]**2)*dh[t])", "tanh_rnn").wrong
+    assert line.difference == "W_hy.T @ dy[t-1] - W_hy.T @ dy[t]"
+
+
+@pytest.mark.parametrize("name", ["dh_prev", "rec", "dh_next", "carry"])
+def test_what_is_handed_back_is_wrong_where_it_is_defined(name):
+    text = f"dh[t] = W_hy.T @ dy[t] + {name}[t+1]\n{name}[t] = W_hh @ da[t]\nda[t] = dh[t]*(1 - h[t]**2)"
+    (line,) = derive.verify(text, "tanh_rnn").wrong
+    assert (line.number, line.mistake) == (2, "carry-not-transposed")
+
+
+def test_accumulated_gradients_and_single_steps_have_a_right_line_too():
+    text = "G[t] = G[t+1] + outer(da[t], h[t])\ndW_hh = G[1]\nda[t] = dh[t]*(1 - h[t]**2)"
+    (line,) = derive.verify(text, "tanh_rnn").wrong
+    assert line.expected == "G[t] = G[t+1] + outer(da[t], h[t-1])"
+    (line,) = derive.verify("dh[T] = W_hy.T @ dy[T]*(1 - h[T]**2)", "tanh_rnn").wrong
+    assert line.expected == "dh[T] = W_hy.T @ dy[T]"
