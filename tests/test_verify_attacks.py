@@ -218,3 +218,9 @@ def test_accumulated_gradients_and_single_steps_have_a_right_line_too():
     assert line.expected == "G[t] = G[t+1] + outer(da[t], h[t-1])"
     (line,) = derive.verify("dh[T] = W_hy.T @ dy[T]*(1 - h[T]**2)", "tanh_rnn").wrong
     assert line.expected == "dh[T] = W_hy.T @ dy[T]"
+
+
+def test_a_definition_that_was_left_at_zero_is_the_red_line():
+    text = "da[t] = 0\ndh[t] = W_hy.T @ dy[t] + W_hh.T @ da[t+1]\ndb = sum(da[t])\ndW_hh = sum(outer(da[t], h[t-1]))"
+    (line,) = derive.verify(text, "tanh_rnn").wrong
+    assert line.number == 1

@@ -107,6 +107,8 @@ class _Search:
     def is_of_derivatives(self, name: str) -> bool:
         """Whether a definition is made of derivatives; one of values alone is none."""
         names = self.text.script.names
+        if not any(self.reads[line.number] for line in self.script.defining(name)):
+            return True  # a constant, such as 0, says nothing about what it is meant for
         waiting, seen = [name], {name}
         while waiting:
             for line in self.script.defining(waiting.pop()):
