@@ -36,6 +36,7 @@ __all__ = [
     "Tree",
     "children",
     "parse_lines",
+    "terms",
     "walk",
 ]
 
@@ -138,6 +139,13 @@ def children(tree: Tree) -> tuple[Tree, ...]:
         case Call(arguments=arguments):
             return arguments
     return ()
+
+
+def terms(tree: Tree) -> list[Tree]:
+    """The terms of a sum, from left to right, without their signs; anything else is its own only term."""
+    if isinstance(tree, Binary) and tree.sign in "+-":
+        return [*terms(tree.left), *terms(tree.right)]
+    return [tree]
 
 
 def walk(tree: Tree) -> Iterator[Tree]:

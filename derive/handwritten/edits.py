@@ -25,7 +25,7 @@ from derive.handwritten.truth import Truth
 from derive.handwritten.values import UNDEFINED, ZERO, plus, times, turned
 from derive.mistakes import STEPS, SUM_EDITS, SumEdit
 from derive.notation import at, time_of
-from derive.syntax import Call
+from derive.syntax import Call, terms
 
 __all__ = ["Named", "Pins", "Value", "factors", "forward_edit", "jacobian_edits", "loss_edit", "step_edit", "sum_edits"]
 
@@ -167,7 +167,7 @@ def _weighed(value: Any, factor: Expr, number: Callable[[Expr], Any]) -> Any:
 def _with_weight(reading: Reading, line: Line, total: Any, name: str) -> Any:
     """The right gradient and the multiple of the parameter that the author has beside it, if it is one."""
     tree = line.value
-    for part in _terms(tree):
+    for part in terms(tree):
         value = reading.value(part, {EVERY: reading.first_time()})
         if isinstance(value, Series) or value is ZERO or value is UNDEFINED:
             continue
@@ -175,16 +175,6 @@ def _with_weight(reading: Reading, line: Line, total: Any, name: str) -> Any:
         if not isinstance(reading, ExplicitReading) or _is_multiple(value, weight):
             total = plus(total, value)
     return total
-
-
-def _terms(tree: Any) -> Iterator[Any]:
-    from derive.syntax import Binary
-
-    if isinstance(tree, Binary) and tree.sign in "+-":
-        yield from _terms(tree.left)
-        yield tree.right
-    else:
-        yield tree
 
 
 def _is_multiple(value: Any, of: Any) -> bool:

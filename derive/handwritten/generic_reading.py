@@ -18,7 +18,7 @@ from derive.handwritten.times import EVERY, LAST, START, When, resolve
 from derive.handwritten.values import ZERO, applied, plus, scaled, times, turned
 from derive.syntax import Call, Indexed, Number, Tree, walk
 
-__all__ = ["GenericReading", "Series"]
+__all__ = ["GenericReading", "Series", "as_series"]
 
 FURTHEST = 6  # steps from t, from the first or from the last one
 
@@ -67,6 +67,13 @@ class Series:
     def T(self) -> Series:
         """The transpose."""
         return Series(turned(self.each), turned(self.once))
+
+
+def as_series(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two values, both sums over time if one is: a value alone is a sum of nothing, and itself once."""
+    if isinstance(a, Series) == isinstance(b, Series):
+        return a, b
+    return (a, Series(ZERO, b)) if isinstance(a, Series) else (Series(ZERO, a), b)
 
 
 class GenericReading(Reading):

@@ -18,7 +18,7 @@ from derive.handwritten.times import EVERY
 from derive.handwritten.truth import LossRead
 from derive.handwritten.values import UNDEFINED, ZERO
 from derive.notation import at
-from derive.syntax import Binary, Indexed, Name, Tree, walk
+from derive.syntax import Indexed, Name, terms, walk
 
 __all__ = ["understand"]
 
@@ -128,10 +128,11 @@ class _Search:
             return how
         best, least = how, self.cost(lines, how) - self.hint(name, how.meanings.get(name))
         without = {n: m for n, m in how.meanings.items() if n != name}
+        of_derivatives = self.is_of_derivatives(name)
         for candidate in (None, *self.candidates):
             if candidate is not None and not self.fits_kind(name, candidate):
                 continue
-            if candidate is not None and candidate.role != "jacobian" and not self.is_of_derivatives(name):
+            if candidate is not None and candidate.role != "jacobian" and not of_derivatives:
                 continue
             meanings = without if candidate is None else {**without, name: candidate}
             other = Understanding(self.loss, meanings, how.conventions)
@@ -171,7 +172,7 @@ class _Search:
         shift = int(candidate.role == "handed")
         for line in self.script.lines:
             if (line.target.role, line.target.name) == ("derivative", candidate.name):
-                for term in _terms(line.value):
+                for term in terms(line.value):
                     alone = isinstance(term, Indexed) and term.name == name
                     if alone and self.text.indices.of(term).shift + line.offset == shift:
                         return True
@@ -226,13 +227,6 @@ class _Search:
             return True
         uses = [x for x in self.script.lines if self.reads[x.number] & {f"d{gate}", f"dL_d{gate}"}]
         return bool(uses) and all(self.bench.is_right(line, how, reading) for line in uses)
-
-
-def _terms(tree: Tree) -> list[Tree]:
-    """The terms of a sum."""
-    if isinstance(tree, Binary) and tree.sign in "+-":
-        return [*_terms(tree.left), *_terms(tree.right)]
-    return [tree]
 
 
 def _target_name(line: Line) -> str:

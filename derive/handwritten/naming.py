@@ -28,13 +28,13 @@ from derive.handwritten.edits import (
     sum_edits,
 )
 from derive.handwritten.generic import HigherError
-from derive.handwritten.generic_reading import Series
+from derive.handwritten.generic_reading import as_series
 from derive.handwritten.lines import Line
 from derive.handwritten.proofs import Prover, is_nothing
 from derive.handwritten.reading import Reading
 from derive.handwritten.text import UNREADABLE
 from derive.handwritten.times import EVERY, When
-from derive.handwritten.values import UNDEFINED, ZERO, minus
+from derive.handwritten.values import UNDEFINED, minus
 from derive.mistakes import LOSS_EDITS, Planted, plant, sentence
 from derive.notation import at, time_of
 from derive.program import Product
@@ -118,7 +118,7 @@ class Namer:
                     with _Recording(reading) as seen:
                         yours = right_side(reading, line, time)
                     edited = value(reading, line, time, seen.pins)
-                    both = _series(yours, edited)
+                    both = as_series(yours, edited)
                     return is_nothing(minus(*both)) or self.fits_elsewhere(line, value)
                 break
             except HigherError:
@@ -129,8 +129,12 @@ class Namer:
 
     def fits_elsewhere(self, line: Line, value: Value) -> bool:
         """Whether the edited line is the author's on a second network of another size."""
-        other = Bench(self.bench.text, self.backward, steps=4, size=3, seed=1)
-        return Namer(other, self.how, self.prover).fits(line, value)
+        return self.other.fits(line, value)
+
+    @cached_property
+    def other(self) -> Namer:
+        """The same on a second network."""
+        return Namer(Bench(self.bench.text, self.backward, steps=4, size=3, seed=1), self.how, self.prover)
 
     # ------------------------------------------------------------------------------------------------------------ edits
 
@@ -141,13 +145,9 @@ class Namer:
             yield from jacobian_edits()
         if target is None:
             return
-        of_loss = self.how.loss.on or self.bench.text.script.cell.outputs[:1]
-        if (
-            target.role == "derivative"
-            and target.name in of_loss
-            and target.name in self.bench.text.script.cell.outputs
-        ):
-            yield from self.loss_edits()
+        is_output = target.name in self.bench.text.script.cell.outputs
+        if target.role == "derivative" and is_output and self.how.loss.on in ("", target.name):
+            yield from self.loss_edits(target.name)
         if target.role == "gradient" and line.target.when is None:
             yield from sum_edits(target.name)
         needed = self.needed(line, target)
@@ -211,9 +211,8 @@ class Namer:
         goals = [_goal(x, self.how) for x in self.bench.text.script.lines if x is not line]
         return {at(g.name) for g in goals if g is not None and g.role == "derivative" and g.name != target.name}
 
-    def loss_edits(self) -> Iterator[tuple[Named, Value]]:
-        """Wrong derivatives of the loss."""
-        on = self.how.loss.on or self.bench.text.script.cell.outputs[0]
+    def loss_edits(self, on: str) -> Iterator[tuple[Named, Value]]:
+        """Wrong derivatives of the loss by an output."""
         for edit in sorted(LOSS_EDITS, key=lambda e: e.loss != self.how.loss.kind):
             yield Named(edit.mistake, edit.says), loss_edit(edit.wrong, on)
 
@@ -239,9 +238,3 @@ def _symbol(target: Candidate, flows: Mapping[Symbol, Any]) -> Symbol:
         return symbol_named(target.name)
     bare = next((s for s in flows if s.name == target.name), None)
     return bare if bare is not None else at(target.name)
-
-
-def _series(a: Any, b: Any) -> tuple[Any, Any]:
-    if isinstance(a, Series) != isinstance(b, Series):
-        return (a, Series(ZERO, b)) if isinstance(a, Series) else (Series(ZERO, a), b)
-    return a, b

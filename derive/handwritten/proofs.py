@@ -17,7 +17,7 @@ from derive.handwritten.explicit import ExplicitTruth
 from derive.handwritten.explicit_reading import ExplicitReading, falls
 from derive.handwritten.forms import Form
 from derive.handwritten.generic import MOST_AHEAD, GenericTruth, HigherError
-from derive.handwritten.generic_reading import GenericReading, Series
+from derive.handwritten.generic_reading import GenericReading, Series, as_series
 from derive.handwritten.lines import Line
 from derive.handwritten.ring import Poly
 from derive.handwritten.text import UNREADABLE, Text
@@ -103,10 +103,7 @@ class Prover:
             and self.is_accumulated(line, reading, right)
         ):
             return True
-        if isinstance(left, Series) and not isinstance(right, Series):
-            right = Series(ZERO, right)
-        elif isinstance(right, Series) and not isinstance(left, Series):
-            left = Series(ZERO, left)
+        left, right = as_series(left, right)
         return is_nothing(minus(right, left))
 
     def is_accumulated(self, line: Line, reading: GenericReading, right: Any) -> bool:
