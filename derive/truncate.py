@@ -11,7 +11,7 @@ training of recurrent network trajectories", Neural Computation 2 (1990) 490-501
 
 from __future__ import annotations
 
-__all__ = ["dropped_by_chunks", "dropped_by_window", "kept_by_chunks", "pairs"]
+__all__ = ["dropped_by_chunks", "dropped_by_window", "dropped_by_windows", "kept_by_chunks", "pairs"]
 
 Pair = tuple[int, int]  # (t, j): loss at t, use at j, both from 1
 
@@ -43,6 +43,18 @@ def dropped_by_chunks(steps: int, k: int) -> tuple[Pair, ...]:
     """
     _check(steps, k)
     return tuple((t, j) for t, j in pairs(steps) if (t - 1) // k != (j - 1) // k)
+
+
+def dropped_by_windows(steps: int, k1: int, k2: int) -> tuple[Pair, ...]:
+    """Pairs that are lost when every k1 steps the last k1 losses are carried back over the last k2 steps.
+
+    Those with j <= k1 ceil(t / k1) - k2; (1, k) is :func:`dropped_by_window`, (k, k) :func:`dropped_by_chunks`.
+
+    >>> dropped_by_windows(4, 2, 3)
+    ((3, 1), (4, 1))
+    """
+    _check(steps, min(k1, k2))
+    return tuple((t, j) for t, j in pairs(steps) if j <= -(-t // k1) * k1 - k2)
 
 
 def kept_by_chunks(steps: int, k: int) -> tuple[Pair, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,11 @@ class Data:
     steps: int
     batch: int
     sizes: dict[str, int]
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """All sizes, in the order of the cell's letters."""
+        return tuple(self.sizes.values())
 
     @property
     def mask(self) -> Array | None:

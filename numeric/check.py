@@ -1,87 +1,51 @@
 """Cross-checks: the engine's gradient against independent ways to the same number.
 
-    unfused program       the derived program run node by node
-    forward mode          tangents carried forward in time (real-time recurrent learning), one entry at a time
+    unfused program       the derived program run node by node, in every entry
+    forward mode          sensitivities carried forward in time (real-time recurrent learning): no backward program
     complex step          Im L(theta + i h) / h with h = 1e-30: no cancellation, no derivation
-    Richardson            central differences at h and h/2, extrapolated: needs nothing, has the fewest digits
+    Richardson            central differences, extrapolated, with an error estimate: needs nothing, has fewest digits
+    dot-product law       <J v, w> = <v, J.T w> along dense directions: every entry of every tensor at once
 
-An error is given relative to the magnitude of the gradient: the largest that an entry would be if no two terms of one
-step cancelled.  A gradient that cancels to nothing still carries the rounding of what cancelled.
-
-For the complex step: J. N. Lyness, C. B. Moler, "Numerical differentiation of analytic functions", SIAM Journal on
-Numerical Analysis 4 (1967) 202-210, and W. Squire, G. Trapp, "Using complex variables to estimate derivatives of real
-functions", SIAM Review 40 (1998) 110-112.
+An error is given in units of rounding noise, u sigma' (:mod:`numeric.noise`): what the rounding of the program's own
+operations does to that very entry.  A gradient that grows, vanishes or cancels has the limit that belongs to it, and no
+limit depends on how many entries there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Unpack
 
 import numpy as np
 
-from numeric.arguments import check_known
+from numeric.arguments import Array, check_known
+from numeric.cross_check import COMPLEX, ENGINE, FORWARD, RICHARDSON, UNFUSED, CheckedEntry, CheckRow, CrossCheck
+from numeric.differences import IMAGINARY, Convergence, complex_step, convergence, richardson
+from numeric.dot_product import check_dot_product
 from numeric.engine import Engine
 from numeric.losses import evaluate_loss
+from numeric.noise import LIMIT, UNIT, measure_noise
 from numeric.problem import Options, check_problem
+from numeric.sensitivity import Sensitivity
 from numeric.specification import Specification, by_name
 
 __all__ = ["CheckRow", "CrossCheck", "check_gradients"]
 
 Index = tuple[int, ...]
+Values = tuple[Array, Array]  # a method's values, and how far off each may be
 
-#: The error that each method may have, in units of the gradient's magnitude: 2^-40 for those that work to rounding.
-LIMITS = {"unfused program": 2.0**-40, "forward mode": 2.0**-40, "complex step": 2.0**-40, "Richardson": 1e-6}
+LAW = "dot-product law"
+METHODS = (UNFUSED, FORWARD, COMPLEX, RICHARDSON, LAW)
 
+#: Sensitivities of all entries are taken where they are at most so many numbers, over all steps; else of the sample.
+SMALL = 1 << 26
 
-@dataclass(frozen=True)
-class CheckRow:
-    """One tensor by one method: the worst entry looked at, both values there, and the error against ``limit``."""
+#: Difference quotients are never trusted to more digits than this, relative to the magnitude of a tensor's gradient.
+FEW_DIGITS = 1e-9
 
-    parameter: str
-    method: str
-    error: float
-    limit: float
-    worst: tuple[int, ...]
-    value: float
-    engine: float
-    entries: int
-
-    @property
-    def ok(self) -> bool:
-        """Whether the error is within the method's accuracy."""
-        return self.error <= self.limit
-
-
-@dataclass(frozen=True)
-class CrossCheck:
-    """The table of all methods and tensors; ``reference`` is what they are compared to."""
-
-    rows: tuple[CheckRow, ...]
-    methods: tuple[str, ...]
-    reference: str = "engine"
-
-    @property
-    def ok(self) -> bool:
-        """Whether every row is within its limit."""
-        return bool(self.rows) and all(row.ok for row in self.rows)
-
-    def __str__(self) -> str:
-        names = list(dict.fromkeys(row.parameter for row in self.rows))
-        of = {(row.parameter, row.method): row for row in self.rows}
-        width = max(map(len, [*names, "gradient by"]))
-        lines = [f"{'gradient by':{width}}  " + "  ".join(f"{m:>15}" for m in self.methods)]
-        for name in names:
-            cells = [of.get((name, m)) for m in self.methods]
-            shown = ("-" if c is None else f"{c.error:.1e}{'' if c.ok else ' WRONG'}" for c in cells)
-            lines.append(f"{name:{width}}  " + "  ".join(f"{text:>15}" for text in shown))
-        limits = ", ".join(f"{m} {LIMITS[m]:.1e}" for m in self.methods)
-        return "\n".join([*lines, f"worst error relative to the gradient's magnitude; limits: {limits}"])
-
-    def to_json(self) -> dict[str, Any]:
-        """The table as plain data."""
-        return {"ok": self.ok, "reference": self.reference, "rows": [asdict(row) | {"ok": row.ok} for row in self.rows]}
+#: What underflow may take from a number; the complex step works with numbers 1e-30 times as large.
+LOST = float(np.finfo(np.float64).tiny)
 
 
 def check_gradients(
@@ -92,119 +56,171 @@ def check_gradients(
     *,
     entries: int = 12,
     seed: int = 0,
-    methods: tuple[str, ...] = tuple(LIMITS),
+    methods: tuple[str, ...] = METHODS,
     **options: Unpack[Options],
 ) -> CrossCheck:
     """Compare an engine's gradients by parameters, inputs and initial states with independent methods.
 
     The loss's arguments are those of :meth:`Engine.backward`.  Of each tensor ``entries`` entries, drawn by ``seed``,
-    are looked at (all, where there are fewer); the unfused program is compared in every entry.  The engine must compute
-    in float64.  Raises ValueError and TypeError as the engine does, and ValueError for an unknown method.
+    are looked at (all, where there are fewer); the unfused program and, for small networks, forward mode are compared
+    in every entry, and the dot-product law along directions in which every entry moves.  The engine must compute in
+    float64.  Raises ValueError and TypeError as the engine does, and ValueError for an unknown method.
     """
     if str(engine.dtype) != "float64":
         raise ValueError(f"check_gradients looks at float64 engines; found {engine.dtype}")
-    check_known("method", methods, LIMITS)
+    check_known("method", methods, METHODS)
     if entries < 1:
         raise ValueError(f"entries is {entries}; expected at least 1")
     work = _Work(engine, params, inputs, targets, options)
-    rows = []
-    for name, point in work.tensors.items():
+    columns = tuple(m for m in methods if m != LAW)
+    rows, found = [], []
+    for name, point in work.tensors.items() if columns else ():
         chosen = _sample(name, point.shape, entries, seed)
-        rows += [work.row(name, method, chosen) for method in methods]
-    return CrossCheck(tuple(rows), tuple(methods))
+        own = [work.row(name, method, chosen) for method in columns]
+        rows += own
+        found.append(work.entry(name, columns, _worst(own).worst))
+    laws = work.laws(seed) if LAW in methods else ()
+    slopes = {n: work.slopes(n, seed) for n in work.tensors} if RICHARDSON in methods else {}
+    return CrossCheck(tuple(rows), columns, ENGINE, tuple(found), laws, slopes)
 
 
 def _sample(name: str, shape: tuple[int, ...], entries: int, seed: int) -> list[Index]:
-    every = list(np.ndindex(*shape))
-    if len(every) <= entries:
-        return every
-    random = np.random.default_rng([seed, len(every), *name.encode()])
-    return [every[i] for i in sorted(random.choice(len(every), entries, replace=False))]
+    total = int(np.prod(shape, dtype=int))
+    if total <= entries:
+        return list(np.ndindex(*shape))
+    random = np.random.default_rng([seed, total, *name.encode()])
+    flat = sorted(random.choice(total, entries, replace=False))
+    return [tuple(int(i) for i in np.unravel_index(k, shape)) for k in flat]
+
+
+def _worst(rows: list[CheckRow]) -> CheckRow:
+    """The row that says most: one that is wrong before one that is not, an exact one before differences."""
+    return max(rows, key=lambda row: (not row.ok, row.exact, row.units))
 
 
 class _Work:
-    """The point, the engine's gradients there, and every method's way to one entry."""
+    """The point, the engine's gradients there, their noise, and every method's way to some entries."""
 
     def __init__(self, engine: Engine, params: Mapping[str, Any], inputs: Any, targets: Any, options: Options) -> None:
-        self.engine, self.targets = engine, targets
-        problem = check_problem(engine.cell, engine.dtype, params, inputs, targets, options)
-        data = self.data = problem.data
+        self.engine, self.arguments, self.options = engine, (params, inputs, targets), options
+        self.problem = check_problem(engine.cell, engine.dtype, params, inputs, targets, options)
+        data = self.data = self.problem.data
         self.tensors = by_name(data.params, data.inputs, data.initial)
-        self.options = options | {"steps": data.steps, "batch": data.batch}
         result = engine.backward(params, inputs, targets, **options)
         self.gradients = by_name(result.params, result.inputs, result.initial)
-        self.local = evaluate_loss(problem.loss, result.outputs)[1]
-        self.specification = Specification(engine.cell)
-        self.complex = Engine(engine.cell, "complex128")
-        plain = self.specification.backward(params, inputs, targets, **options)
-        self.plain, self.magnitude = by_name(plain.params, plain.inputs, plain.initial), plain.magnitude
+        self.noise = measure_noise(engine.cell, self.problem)
+        self.unit = {n: UNIT["float64"] * s for n, s in self.noise.scale.items()}
+        #: what one value of the loss may be off by
+        self.doubt = UNIT["float64"] * (LIMIT * self.noise.loss + 4 * abs(result.loss))
+        self.evaluate = {COMPLEX: Engine(engine.cell, "complex128"), RICHARDSON: engine}
 
-    def loss(self, engine: Engine, name: str, index: Index, step: complex) -> Any:
-        """The loss with one entry moved."""
-        point = {n: v.astype(engine.dtype) for n, v in self.tensors.items()}
-        point[name][index] += step
-        initial = {n: point[f"{n}0"] for n in self.data.initial}
-        params, inputs = ({n: point[n] for n in names} for names in (self.data.params, self.data.inputs))
-        return engine.value_and_grad(params, inputs, self.targets, **(self.options | {"initial": initial}))[0]
+    def along(self, method: str, name: str, direction: Array) -> Callable[[Any], Any]:
+        """The loss with one tensor moved, as a function of how far."""
+        engine, data = self.evaluate[method], self.data
+
+        def loss(step: Any) -> Any:
+            point = self.tensors | {name: self.tensors[name] + step * direction}
+            initial = {n: point[f"{n}0"] for n in data.initial}
+            params, inputs = ({n: point[n] for n in names} for names in (data.params, data.inputs))
+            outputs = engine.forward(params, inputs, initial, data.lengths, steps=data.steps, batch=data.batch)
+            with np.errstate(all="ignore"):
+                return evaluate_loss(self.problem.loss, outputs)[0]
+
+        return loss
+
+    def one(self, name: str, index: Index) -> Array:
+        """The direction of one entry."""
+        direction = np.zeros(self.tensors[name].shape)
+        direction[index] = 1.0
+        return direction
 
     # ------------------------------------------------------------------------------------------------------ the methods
 
-    def unfused(self, name: str, index: Index) -> float:
-        """The derived program, run node by node."""
-        return float(self.plain[name][index])
+    @cached_property
+    def plain(self) -> dict[str, Array]:
+        params, inputs, targets = self.arguments
+        found = Specification(self.engine.cell).backward(params, inputs, targets, **self.options)
+        return by_name(found.params, found.inputs, found.initial)
 
-    def complex_step(self, name: str, index: Index) -> float:
-        """Im L(theta + i h) / h."""
-        h = 1e-30
-        return self.loss(self.complex, name, index, 1j * h).imag / h
+    @cached_property
+    def sensitivity(self) -> Sensitivity:
+        return Sensitivity(self.engine.cell, self.problem)
 
-    def richardson(self, name: str, index: Index) -> float:
-        """Central differences at h, h/2 and h/4, extrapolated twice."""
-        h = 2.0**-10 * max(1.0, 2.0 ** np.ceil(np.log2(max(abs(self.tensors[name][index]), 1e-300))))
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether all sensitivities are few enough."""
+        directions = sum(int(np.prod(self.sensitivity.directions(n), dtype=int)) for n in self.tensors)
+        return self.data.steps * self.sensitivity.width() * directions <= SMALL
 
-        def central(step: float) -> float:
-            return (self.loss(self.engine, name, index, step) - self.loss(self.engine, name, index, -step)) / (2 * step)
+    def every(self, method: str) -> bool:
+        """Whether a method looks at all entries."""
+        return method == UNFUSED or (method == FORWARD and self.is_small)
 
-        coarse, middle, fine = (central(h / 2**k) for k in range(3))
-        first, second = (4 * middle - coarse) / 3, (4 * fine - middle) / 3
-        return (16 * second - first) / 15
+    def values(self, method: str, name: str, indices: list[Index]) -> Values:
+        """A method's values at some entries, and how far from the truth each may be."""
+        allowed = np.array([LIMIT * self.unit[name][index] + LOST for index in indices])
+        if method in (ENGINE, UNFUSED):
+            whole = (self.gradients if method == ENGINE else self.plain)[name]
+            return np.array([whole[index] for index in indices]), allowed
+        if method == FORWARD:
+            return self.sensitivity.entries(name, indices), allowed
+        moved = [self.along(method, name, self.one(name, index)) for index in indices]
+        if method == COMPLEX:
+            return np.array([complex_step(f) for f in moved]), allowed + LOST / IMAGINARY
+        sizes = [max(1.0, float(np.abs(self.tensors[name][index]))) for index in indices]
+        found = [richardson(f, noise=self.doubt, scale=s) for f, s in zip(moved, sizes, strict=True)]
+        errors = np.array([e.error for e in found]) + FEW_DIGITS * self.magnitude(name)
+        return np.array([e.value for e in found]), allowed + errors
 
-    def forward_mode(self, name: str, index: Index) -> float:
-        """<dL/d(outputs and states), their tangents>."""
-        direction = np.zeros(self.tensors[name].shape)
-        direction[index] = 1.0
+    def magnitude(self, name: str) -> float:
+        """The largest entry that there would be if nothing cancelled within a step; 1 where that is 0."""
+        return float(self.noise.magnitude[name].max()) or 1.0
+
+    def laws(self, seed: int) -> Any:
+        """The dot-product law."""
         data = self.data
-        dot = self.specification.tangent(
-            data.params,
-            data.inputs,
-            {name: direction},
-            data.initial,
-            data.lengths,
-            steps=data.steps,
-            batch=data.batch,
-        )
-        return float(sum((g * dot[n]).sum() for n, g in self.local.items()))
+        extent = {"steps": data.steps, "batch": data.batch}
+        where: dict[str, Any] = {"initial": data.initial, "lengths": data.lengths, **extent}
+        return check_dot_product(self.engine, data.params, data.inputs, seed=seed, **where)
+
+    def slopes(self, name: str, seed: int) -> Convergence:
+        """How differences converge along one random direction of length one."""
+        direction = np.random.default_rng([seed, 2, *name.encode()]).standard_normal(self.tensors[name].shape)
+        return convergence(self.along(RICHARDSON, name, direction / np.linalg.norm(direction)), noise=self.doubt)
 
     # -------------------------------------------------------------------------------------------------------- the table
 
     def row(self, name: str, method: str, chosen: list[Index]) -> CheckRow:
         """The worst entry of one tensor by one method."""
-        indices = list(np.ndindex(*self.tensors[name].shape)) if method == "unfused program" else chosen
-        own = np.array([self.gradients[name][index] for index in indices])
-        other = np.array([_METHODS[method](self, name, index) for index in indices])
-        scale = self.magnitude[name].max()
+        indices = list(np.ndindex(*self.tensors[name].shape)) if self.every(method) else chosen
+        own, (other, allowed) = self.values(ENGINE, name, indices)[0], self.values(method, name, indices)
         difference = np.abs(other - own)
-        error = difference / scale if scale else np.where(difference == 0, 0, np.inf)
-        error[np.isnan(error)] = np.inf
-        k = int(error.argmax())
+        unit = np.array([self.unit[name][index] for index in indices])
+        with np.errstate(all="ignore"):
+            units = np.where(difference == 0, 0.0, difference / unit)
+            share = difference / allowed
+        units[np.isnan(units)], share[np.isnan(share)] = np.inf, np.inf
+        k, scale = int(share.argmax()), self.magnitude(name)
+        error = float(difference[k] / scale) if np.isfinite(difference[k]) else float("inf")
         return CheckRow(
-            name, method, float(error[k]), LIMITS[method], indices[k], float(other[k]), float(own[k]), len(indices)
+            name,
+            method,
+            error,
+            float(allowed[k] / scale),
+            indices[k],
+            float(other[k]),
+            float(own[k]),
+            len(indices),
+            float(units[k]),
         )
 
-
-_METHODS: dict[str, Callable[[_Work, str, Index], float]] = {
-    "unfused program": _Work.unfused,
-    "forward mode": _Work.forward_mode,
-    "complex step": _Work.complex_step,
-    "Richardson": _Work.richardson,
-}
+    def entry(self, name: str, methods: tuple[str, ...], index: Index) -> CheckedEntry:
+        """What every method says of one entry."""
+        found = {m: self.values(m, name, [index]) for m in (ENGINE, *methods)}
+        return CheckedEntry(
+            name,
+            tuple(int(i) for i in index),
+            {m: float(value[0]) for m, (value, _) in found.items()},
+            {m: float(allowed[0]) for m, (_, allowed) in found.items()},
+            float(self.unit[name][index]),
+        )

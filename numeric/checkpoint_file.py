@@ -8,7 +8,8 @@ An .npz archive without pickles, not compressed:
     moments/<kind>/<name>  what the optimizer remembers of it
 
 What the archive must hold, with every dtype and shape, is known before it is read: nothing larger is read, and
-whatever is not as expected is a :class:`FitError` that says what was found.  Each entry carries its CRC-32.
+whatever is not as expected is a :class:`FitError` that says what was found.  Each entry carries its CRC-32.  The end
+of an archive lists them all: by it a file is known that somebody else has written since, and is left alone.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ from numeric.arguments import Array
 from numeric.fit_error import FitError
 from numeric.optimize import UpdateState
 
-__all__ = ["Snapshot", "read_snapshot", "write_snapshot"]
+__all__ = ["Seen", "Snapshot", "read_snapshot", "write_snapshot"]
+
+Seen = tuple[int, bytes] | None  # the length and the end of a file; None where there is none
 
 FORMAT = 1
 HEADER = 4096  # bytes, more than the header of any array that is written here
 ABOUT = 1 << 20  # bytes, more than any settings
+TAIL = 4096  # bytes, more than the list of the last entries: about and losses are among them
 STALE = 600.0  # seconds after which an unfinished file is nobody's
 
 
@@ -54,22 +58,25 @@ class Snapshot:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def write_snapshot(path: Path, snapshot: Snapshot, settings: Mapping[str, Any]) -> None:
-    """Replace the file in one move, once the new one is on the disk; raises OSError and leaves the old one.
+def write_snapshot(path: Path, snapshot: Snapshot, settings: Mapping[str, Any], seen: Seen) -> Seen:
+    """Replace the file in one move, once the new one is on the disk, and say what it looks like now.
 
-    The permissions of an old file are kept, and a symbolic link stays one.
+    ``seen`` is what it looked like when it was last read or written.  The permissions of an old file are kept, and a
+    symbolic link stays one.  Raises :class:`FitError` where another file stands there now, and OSError where it cannot
+    be written; both leave it as it is.
     """
-    target = Path(os.path.realpath(path))
+    target, data = Path(os.path.realpath(path)), _archive(snapshot, settings)
     if target.exists() and not target.is_file():
         raise OSError(f"{target} is not a regular file")
     waiting = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
     handle = os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(_archive(snapshot, settings))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if target.exists():
+            _check_unchanged(target, seen)
             os.chmod(waiting, stat.S_IMODE(target.stat().st_mode))
         os.replace(waiting, target)
     except BaseException:
@@ -77,12 +84,28 @@ def write_snapshot(path: Path, snapshot: Snapshot, settings: Mapping[str, Any]) 
             os.unlink(waiting)
         raise
     _sync_directory(target.parent)
+    return len(data), data[-TAIL:]
+
+
+def _check_unchanged(target: Path, seen: Seen) -> None:
+    """Raise FitError if the file is not the one that was seen."""
+    with open(target, "rb") as file:
+        if _look(file) != seen:
+            raise FitError("it was written by somebody else in the meantime; give each fit a file of its own")
+
+
+def _look(file: IO[bytes]) -> Seen:
+    length = file.seek(0, os.SEEK_END)
+    file.seek(max(0, length - TAIL))
+    return length, file.read(TAIL)
 
 
 def _archive(snapshot: Snapshot, settings: Mapping[str, Any]) -> bytes:
     about = {"format": FORMAT, "step": snapshot.step, "updates": snapshot.state.updates, "settings": settings}
+    if len(text := json.dumps(about).encode()) > ABOUT:
+        raise FitError(f"the settings have {len(text)} bytes, more than {ABOUT}; an optimizer's repr must be short")
     arrays = _named(snapshot.params, snapshot.state) | {
-        "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
+        "about": np.frombuffer(text, np.uint8),
         "losses": np.asarray(snapshot.losses, np.float64),
     }
     room = io.BytesIO()
@@ -109,17 +132,20 @@ def _sync_directory(directory: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_snapshot(path: Path, start: Snapshot, settings: Mapping[str, Any], most: int) -> Snapshot | None:
+def read_snapshot(
+    path: Path, start: Snapshot, settings: Mapping[str, Any], most: int
+) -> tuple[Snapshot, Seen] | tuple[None, None]:
     """The snapshot in a file, which must be like ``start``, have these settings and at most ``most`` steps.
 
-    None where there is no file.  Unfinished files that an earlier run left behind are removed.  Raises
-    :class:`FitError` that says what was found, what was expected and what to do; the file stays as it is.
+    With it, what the file looks like.  None where there is no file.  Unfinished files that an earlier run left behind
+    are removed.  Raises :class:`FitError` that says what was found, what was expected and what to do; the file stays
+    as it is.
     """
     try:
         target = Path(os.path.realpath(path))
         _remove_stale(target)
         if not os.path.lexists(target):
-            return None
+            return None, None
         if not target.is_file():
             raise FitError(f"{path} is not a regular file; give the name of a file")
         if target.stat().st_size > (bound := _bound(start, most)):
@@ -127,7 +153,8 @@ def read_snapshot(path: Path, start: Snapshot, settings: Mapping[str, Any], most
                 f"the file has {target.stat().st_size} bytes; expected at most {bound}: it is of another fit"
             )
         with open(target, "rb") as file, zipfile.ZipFile(file) as archive:
-            return _read(archive, start, settings, most)
+            found = _read(archive, start, settings, most)
+            return found, _look(file)
     except FitError as error:
         raise FitError(f"{path}: {error}") from None
     except OSError as error:
@@ -154,7 +181,7 @@ def _read(archive: zipfile.ZipFile, start: Snapshot, settings: Mapping[str, Any]
     _check_settings(about.get("settings"), settings)
     if step > most:
         raise FitError(f"the file holds {step} steps, and steps is {most}; ask for at least {step}")
-    expected = _named(start.params, start.state) | {"losses": np.zeros(step)}
+    expected = _named(start.params, start.state) | {"losses": np.broadcast_to(0.0, step)}
     if set(entries) != {*expected, "about"}:
         wrong = _few(set(entries) ^ {*expected, "about"})
         raise FitError(f"the file holds {_few(entries)}; {wrong} differ from the parameters and the optimizer given")
@@ -227,7 +254,7 @@ def _few(names: Any) -> str:
 
 def _remove_stale(target: Path) -> None:
     """Remove what killed runs left half written."""
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+    for left in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 16}.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > STALE:
                 left.unlink()

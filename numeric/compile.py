@@ -24,7 +24,7 @@ from derive.balls import Balls, precision
 from derive.notation import parameter
 from numeric.functions import FUNCTIONS
 
-__all__ = ["Compiled", "check_constants", "compile_expressions", "compile_steps"]
+__all__ = ["Compiled", "check_constants", "compile_expressions", "compile_steps", "rounded"]
 
 Compiled = Callable[..., Sequence[Any]]
 
@@ -64,16 +64,16 @@ def _parted(e: Expr) -> tuple[Expr | None, list[Expr]]:
     return (e.func(*constant) if constant else None), [a for a in e.args if a.free_symbols]
 
 
-def _rounded(e: Expr) -> Expr:
+def rounded(e: Expr) -> Expr:
     """``e`` with every part without symbols as one number; raises ValueError where float64 cannot hold it."""
     if not e.free_symbols:
         return e if e.is_Integer and abs(e) < 2**53 else sympy.Float(_number(e, np.float64))
     if not e.args:
         return e
     if e.is_Pow:
-        return sympy.Pow(_rounded(e.base), e.exp, evaluate=False)
+        return sympy.Pow(rounded(e.base), e.exp, evaluate=False)
     constant, others = _parted(e)
-    return e.func(*([] if constant is None else [_rounded(constant)]), *map(_rounded, others))
+    return e.func(*([] if constant is None else [rounded(constant)]), *map(rounded, others))
 
 
 def _constants(e: Expr) -> Iterator[Expr]:
@@ -129,7 +129,7 @@ def _compiled(
     inputs: tuple[Symbol, ...], steps: tuple[tuple[Symbol, Expr], ...], outputs: tuple[Symbol, ...]
 ) -> Compiled:
     renamed: dict[Symbol, Symbol] = {s: sympy.Symbol(f"v{i}") for i, s in enumerate((*inputs, *(s for s, _ in steps)))}
-    lines = [(renamed[s], _rounded(e).xreplace(renamed)) for s, e in steps]
+    lines = [(renamed[s], rounded(e).xreplace(renamed)) for s, e in steps]
     results = [renamed[s] for s in outputs]
     return _lambdify([renamed[s] for s in inputs], results, lambda expressions: (lines, list(expressions)))
 
@@ -137,5 +137,5 @@ def _compiled(
 def compile_expressions(inputs: Sequence[Symbol], expressions: Sequence[Expr]) -> Compiled:
     """A function of arrays or numbers that returns the value of each expression; common parts are computed once."""
     renamed = {s: sympy.Symbol(f"v{i}") for i, s in enumerate(inputs)}
-    body = [_rounded(e).xreplace(renamed) for e in expressions]
+    body = [rounded(e).xreplace(renamed) for e in expressions]
     return _lambdify(list(renamed.values()), body, lambda wanted: sympy.cse(wanted, order="none", list=False))

@@ -14,6 +14,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Unpack
 
 import numpy as np
@@ -26,10 +27,16 @@ from derive.program import Pointwise, cut
 from numeric.arguments import Array, Data, as_dtype, check_data, check_sizes
 from numeric.compile import check_constants
 from numeric.losses import evaluate_loss
+from numeric.memory import check_keep
+from numeric.passes import Passes, check_fast
 from numeric.plan import Plans
-from numeric.problem import Options, check_problem
+from numeric.problem import Options, Problem, check_problem
+from numeric.recognise import Recogniser
 from numeric.run import Reverse
+from numeric.segments import ROWS, check_segment
+from numeric.session import Passed
 from numeric.tape import run_forward
+from numeric.truncated import run_truncated
 
 __all__ = ["Engine", "Result"]
 
@@ -70,15 +77,19 @@ class Engine:
         self,
         cell: Cell | str | os.PathLike[str],
         dtype: str = "float64",
-        keep: str = "all",
+        keep: str | int = "all",
         *,
         backward: Backward | None = None,
+        plain: bool = False,
+        segment: int = ROWS,
+        fast: bool | None = None,
     ) -> None:
+        self.plain = plain
         self.cell = cell if isinstance(cell, Cell) else load(cell)
-        if keep != "all":
-            raise ValueError(f"keep is {keep!r}; expected 'all'")
         self.dtype = as_dtype(dtype)
-        self.keep = keep
+        self.keep = check_keep(keep)
+        self.segment = check_segment(segment)
+        self.fast = check_fast(fast)
         if backward is not None and backward.program.cell != self.cell:
             raise ValueError(f"backward belongs to the cell {backward.program.cell.name}, not to {self.cell.name}")
         self.backward_program = backward or differentiate_step(cut(self.cell))
@@ -86,6 +97,8 @@ class Engine:
         check_constants(_expressions(self.backward_program), self.dtype)
         self._planted = backward is not None
         self._plans: dict[frozenset[str] | None, Plans] = {}
+        self._passes = Passes(self.backward_program, self.dtype, self.keep, self.segment, self.fast)
+        self._recogniser = Recogniser(self.cell, self.dtype)
 
     def __repr__(self) -> str:
         return f"<Engine {self.cell.name}, {self.dtype}>"
@@ -93,7 +106,8 @@ class Engine:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._planted or "reverse" in vars(self):
             raise TypeError("an engine with a backward pass of its own cannot be copied or pickled")
-        return type(self), (self.cell, str(self.dtype), self.keep)
+        settings: dict[str, Any] = {"plain": self.plain, "segment": self.segment, "fast": self.fast}
+        return partial(type(self), **settings), (self.cell, str(self.dtype), self.keep)
 
     # ---------------------------------------------------------------------------------------------------- parameters
 
@@ -135,15 +149,24 @@ class Engine:
         """
         data = check_data(self.cell, self.dtype, params, inputs, initial, lengths, steps=steps, batch=batch)
         with np.errstate(all="ignore"):
-            outputs = run_forward(self._plan(None), data).observed()
-        return _apart(data, (outputs,))[0]
+            if self._plain:
+                return _apart(data, (run_forward(self._plan(None), data).observed(),))[0]
+            return self._passes.session(data, None, full=False).outputs()
 
     def value_and_grad(
         self, params: Mapping[str, Any], inputs: Any = None, targets: Any = None, **options: Unpack[Options]
     ) -> tuple[Any, dict[str, Array]]:
         """The loss and the gradient of every parameter; arguments as for :meth:`backward`."""
-        result = self._backward(params, inputs, targets, options, want_inputs=False)
-        return result.loss, result.params
+        with np.errstate(all="ignore"):
+            problem = self._problem(params, inputs, targets, options)
+            if self._plain:
+                result = self._lambdified(problem, want_inputs=False)
+                return result.loss, result.params
+            if problem.truncate is not None:
+                passed = self._truncated(problem, full=False)
+                return passed.loss, passed.params
+            session = self._passes.session(problem.data, problem.loss, full=False)
+            return session.value_and_grad(problem.loss)
 
     def backward(
         self, params: Mapping[str, Any], inputs: Any = None, targets: Any = None, **options: Unpack[Options]
@@ -156,13 +179,50 @@ class Engine:
         ``steps`` and ``batch``, as :class:`numeric.problem.Options` says.  Gradients of padding are exactly zero.
         Raises TypeError for an unknown option and ValueError that names the array, its shape and the one expected.
         """
-        return self._backward(params, inputs, targets, options, want_inputs=True)
+        with np.errstate(all="ignore"):
+            problem = self._problem(params, inputs, targets, options)
+            if self._plain:
+                return self._lambdified(problem, want_inputs=True)
+            whole = problem.truncate is None
+            found = self._run(problem, True) if whole else self._truncated(problem, full=True)
+        return Result(found.loss, found.params, found.inputs, found.initial, found.states, found.outputs)
 
-    def _backward(
-        self, params: Mapping[str, Any], inputs: Any, targets: Any, options: Options, *, want_inputs: bool
-    ) -> Result:
-        problem = check_problem(self.cell, self.dtype, params, inputs, targets, options)
-        plans = self._plan(frozenset(problem.loss.given))
+    def _run(self, problem: Problem, full: bool) -> Passed:
+        """One pass: with everything that it can give, or lean."""
+        session = self._passes.session(problem.data, problem.loss, full=full)
+        return session.backward(problem.loss) if full else session.lean(problem.loss)
+
+    def _truncated(self, problem: Problem, *, full: bool) -> Passed:
+        assert problem.truncate is not None
+        widths = {name: problem.data.sizes[self.cell.axes[name]] for name in (*self.cell.outputs, *self.cell.states)}
+
+        def advance(data: Data) -> dict[str, Array]:
+            return self._passes.session(data, None, full=False).advance()
+
+        return run_truncated(self._run, advance, problem, *problem.truncate, widths, full=full)
+
+    def _problem(self, params: Any, inputs: Any, targets: Any, options: Options) -> Problem:
+        """A call's arguments, checked; quickly where an earlier call was like it."""
+        recogniser = self._recogniser
+        key = recogniser.key(params, inputs, targets, options)
+        known = recogniser.find(key, params, inputs, targets)
+        if known is None:
+            known = check_problem(self.cell, self.dtype, params, inputs, targets, options)
+            recogniser.remember(key, known, targets)
+        return known
+
+    # ------------------------------------------------------------------------------------------------- the plain form
+
+    @property
+    def _plain(self) -> bool:
+        """Whether the lambdified program runs: for complex numbers, and where something stands in for the derived."""
+        return self.plain or self._planted or self.dtype.kind == "c" or "reverse" in vars(self)
+
+    def _lambdified(self, problem: Problem, *, want_inputs: bool) -> Result:
+        """The pass that :mod:`numeric.tape` and :mod:`numeric.run` make of the lambdified program."""
+        if problem.truncate is not None:
+            raise ValueError("truncate does not go with the plain engine, complex numbers or another backward pass")
+        plans = self._plan(frozenset(problem.loss.full))
         with np.errstate(all="ignore"):
             tape = run_forward(plans, problem.data)
             outputs = tape.observed()

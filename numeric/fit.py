@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from numeric.arguments import Array
-from numeric.checkpoint_file import Snapshot, read_snapshot, write_snapshot
+from numeric.checkpoint_file import Seen, Snapshot, read_snapshot, write_snapshot
 from numeric.engine import Engine
 from numeric.fit_error import FitError
 from numeric.optimize import Optimizer, UpdateState
 from numeric.progress_bar import Bar
+from numeric.shard import ShardedEngine
 from numeric.trainer import Reached, Trainer, whole
-from numeric.training_batch import Objective, read_batch
+from numeric.training_batch import Batch, Objective, read_batch
 
 __all__ = ["Fit", "fit"]
 
@@ -46,7 +47,7 @@ class Fit:
 
 
 def fit(
-    engine: Engine,
+    engine: Engine | ShardedEngine,
     params: Mapping[str, Any],
     batches: Callable[[int], Any],
     *,
@@ -66,6 +67,7 @@ def fit(
 ) -> Fit:
     """Minimise a loss over ``steps`` batches, less those that ``file`` already holds.
 
+    ``engine`` may be one whose batches are computed by many workers (:func:`numeric.shard`).
     ``batches(k)``, k = 1..steps, gives ``(inputs, targets)``, or a dict with any of the engine's arguments ``inputs``,
     ``targets``, ``cotangents``, ``initial``, ``lengths``, ``steps``, ``batch``.  It must depend on k alone
     (``np.random.default_rng([seed, k])``): then a fit that goes on from its file gives bit for bit what one without a
@@ -80,8 +82,9 @@ def fit(
     ``every`` - 1 before it.  Where the file is there, ``params`` only say names and shapes.  ``callback`` sees each
     finished step; its arrays are read-only.  The bar is on stderr.
 
-    Raises ValueError for arguments that do not fit together, and :class:`FitError` for a file that is damaged, belongs
-    to another fit or cannot be written, and for the first inf or nan, with its step, tensor and time step.
+    Raises TypeError and ValueError for arguments that do not fit together, and :class:`FitError` for a file that is
+    damaged, belongs to another fit, is written by somebody else meanwhile or cannot be written, for batches that end
+    too soon, and for the first inf or nan, with its step, tensor and time step.
 
     >>> from numeric.optimize import SGD
     >>> engine, x = Engine("tanh_rnn"), np.ones((4, 1, 2))
@@ -91,15 +94,33 @@ def fit(
     """
     trainer = Trainer(engine, optimizer, Objective(loss, at, on, reduction), clip, clip_value, truncate)
     total, every = whole("steps", steps, least=0), whole("every", every, least=1)
-    keeper = _Keeper(None if file is None else Path(file), trainer, params, total, every)
+    if not callable(batches):
+        raise TypeError(f"batches has type {type(batches).__name__}; expected a function of the step number 1, 2, ...")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is {callback!r}; expected a function of a Fit, or None")
+    keeper = _Keeper(_path(file), trainer, params, total, every)
     with keeper, Bar(total, start=keeper.reached.step, shown=progress) as bar:
         for k in range(keeper.reached.step + 1, total + 1):
-            now = trainer.step(keeper.reached, read_batch(batches(k), trainer.objective))
+            now = trainer.step(keeper.reached, _batch(batches, k, trainer.objective))
             keeper.take(now)
             bar(k, now.loss)
             if callback is not None:
                 callback(keeper.fit())
     return _own(keeper.fit())
+
+
+def _path(file: str | os.PathLike[str] | None) -> Path | None:
+    path = None if file is None else Path(file)
+    if "\0" in str(path):
+        raise ValueError(f"file is {file!r}; a name cannot hold a null character")
+    return path
+
+
+def _batch(batches: Callable[[int], Any], k: int, objective: Objective) -> Batch:
+    try:
+        return read_batch(batches(k), objective)
+    except StopIteration as error:  # of an iterator inside; it would end a generator around the fit in silence
+        raise FitError(f"step {k}: batches({k}) gives nothing any more; give batches for all steps", step=k) from error
 
 
 class _Keeper:
@@ -112,7 +133,10 @@ class _Keeper:
         self.saved: int | None = None  # the step that the file holds
         self.wrote = self.failed = False
         begin = Snapshot(0, self.reached.params, self.reached.state, np.zeros(0))
-        found = None if path is None else read_snapshot(path, begin, self.settings, total)
+        self.seen: Seen = None  # what the file looked like when it was last read or written
+        found = None
+        if path is not None:
+            found, self.seen = read_snapshot(path, begin, self.settings, total)
         if found is not None:
             self.losses, self.saved = found.losses.tolist(), found.step
             self.reached = Reached(found.step, found.params, found.state)
@@ -144,14 +168,18 @@ class _Keeper:
             return
         fit = self.fit()
         try:
-            write_snapshot(self.path, Snapshot(fit.step, fit.params, fit.state, fit.losses), self.settings)
-        except OSError as error:
+            snapshot = Snapshot(fit.step, fit.params, fit.state, fit.losses)
+            self.seen = write_snapshot(self.path, snapshot, self.settings, self.seen)
+        except (OSError, FitError) as error:
             self.failed = True
-            held = "the file does not exist yet" if self.saved is None else f"the file still holds step {self.saved}"
-            advice = "make room there, or give another file; .reached of this error holds the result so far"
-            why = error.strerror or error
-            raise FitError(f"{self.path}: step {fit.step} cannot be saved: {why}; {held}; {advice}") from error
+            why = f"{error}" if isinstance(error, FitError) else self._why(error)
+            reached = ".reached of this error holds the result so far"
+            raise FitError(f"{self.path}: step {fit.step} cannot be saved: {why}; {reached}") from error
         self.saved, self.wrote = fit.step, True
+
+    def _why(self, error: OSError) -> str:
+        held = "the file does not exist yet" if self.saved is None else f"the file still holds step {self.saved}"
+        return f"{error.strerror or error}; {held}; make room there, or give another file"
 
     def fit(self) -> Fit:
         """The steps that are finished."""

@@ -6,8 +6,9 @@ sequence's own, or its last; what stands elsewhere, in targets, cotangents or ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from derive.cell import Cell
 from derive.losses import AT, LOSSES, REDUCTIONS
 from numeric.arguments import Array, Data, as_array, check_known, raw_array, unpadded
 
-__all__ = ["Choice", "Loss", "check_loss", "choose_loss", "evaluate_loss"]
+__all__ = ["Choice", "Loss", "check_loss", "choose_loss", "evaluate_loss", "formula"]
 
 
 # ------------------------------------------------------------------------------------------------ which loss, of what
@@ -105,14 +106,30 @@ def _on(cell: Cell, on: str | None) -> str:
 class Loss:
     """A loss with its arrays checked.
 
-    ``where`` picks the steps that count from a (T, B, size) array: all of it, or N rows.  ``given`` holds, by root,
-    what stands there in the targets or cotangents, ``count`` what the sum is divided by.
+    ``full`` holds the targets or cotangents by root, ``at`` the steps that count, "every" or "last", and ``count`` what
+    the sum is divided by.  ``where`` picks the steps that count from a (T, B, size) array: all of it, or N rows;
+    ``given`` is what stands there in ``full``.  Of a part of a longer time, only the steps from ``begin`` on count, and
+    the last steps of the sequences in ``counts``, (B,) booleans.
     """
 
     name: str
+    at: str
     where: Any
+    full: Mapping[str, Array]
     given: Mapping[str, Array]
     count: int
+    begin: int = 0
+    counts: Array | None = None
+
+    @cached_property
+    def classes(self) -> bool:
+        """Whether the targets are class indices."""
+        return all(array.dtype.kind in "iu" for array in self.full.values())
+
+    @cached_property
+    def kind(self) -> tuple[Any, ...]:
+        """What decides how the loss is computed."""
+        return (*self.full, self.name, self.at, self.classes, self.begin > 0)
 
 
 def check_loss(choice: Choice, data: Data) -> Loss:
@@ -126,11 +143,12 @@ def check_loss(choice: Choice, data: Data) -> Loss:
     elif data.mask is not None:
         where = own = np.nonzero(data.mask)
         count = len(where[0])
-    given = {root: _given(choice, data, root)[own] for root in choice.roots}
+    full = {root: _given(choice, data, root) for root in choice.roots}
+    given = {root: array[own] for root, array in full.items()}
     if choice.loss == "softmax_cross_entropy":
         for root, array in given.items():
             _check_classes(array, np.shape(choice.given[root]), data.sizes[choice.roots[root]])
-    return Loss(choice.loss, where, given, count if choice.reduction == "mean" else 1)
+    return Loss(choice.loss, choice.at, where, full, given, count if choice.reduction == "mean" else 1)
 
 
 def _given(choice: Choice, data: Data, root: str) -> Array:
@@ -168,6 +186,11 @@ def evaluate_loss(loss: Loss, outputs: Mapping[str, Array]) -> tuple[Any, dict[s
         gradients[root][loss.where] = slope / loss.count
         value = value + total
     return (complex if np.iscomplexobj(value) else float)(value / loss.count), gradients
+
+
+def formula(name: str) -> Callable[[Array, Array], tuple[Any, Array]]:
+    """What gives the value and the gradient of a loss, not divided by any count, from rows of outputs and targets."""
+    return _FORMULAS[name]
 
 
 def _sum(terms: Array) -> Any:

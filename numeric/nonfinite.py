@@ -1,38 +1,74 @@
-"""Where the first inf or nan of a training step appeared: which tensor, at which time step.
+"""Where the first inf or nan of a pass appeared: in which tensor, at which time step, of which sequence.
 
-The forward pass is looked through first, from t = 1 on, every name that the cell assigns, in the order in which they
-are computed; then the loss; then the derivatives by the same names, from t = T down; then the parameters' gradients.
+    forwards      t = 1, 2, ..., T      the nodes of a step in the order in which they are computed
+    the loss                            its terms in the order of time
+    backwards     t = T, ..., 2, 1      the nodes' derivatives, then the parameters' gradients summed so far
 
-An engine shows outputs and states.  To see an intermediate a[t] as well, the cell is given the output
-``seen_a[t] = a[t]``; to see dL/da[t], the input ``push_a``, zero, in ``a[t] = ... + push_a[t]``: its gradient is
-the same number.
+Both passes are run again, node by node as they were derived (:mod:`numeric.nonfinite_search`), and only as far as that.
+It is slow, and meant for a result that is known not to be finite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from derive.cell import Cell
-from derive.parse import parse
-from derive.unparse import unparse
-from numeric.arguments import Array
-from numeric.engine import Engine
-from numeric.training_batch import Batch
+from numeric.arguments import Array, Data, check_data
+from numeric.losses import Loss, evaluate_loss
+from numeric.nonfinite_search import Hit, Search
+from numeric.problem import check_problem
 
-__all__ = ["Place", "all_finite", "find_nonfinite"]
+__all__ = ["Nonfinite", "all_finite", "first_nonfinite"]
+
+
+class _Described(Protocol):
+    """What is asked of an engine: nothing that computes."""
+
+    cell: Cell
+    dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True)
-class Place:
-    """A tensor that is not finite; ``time`` is its first step, from 1, or None where it has no time."""
+class Nonfinite:
+    """The first number that is not finite.
+
+    ``tensor`` is a name such as "h", "a_h" (a part of an equation that has no name of its own), "W @ h[t-1]", "loss",
+    "dL/dh" or "dL/dW"; ``step`` its time step, from 1 to T, or 0 for the derivative by an initial state; ``sequence``
+    and ``entry`` its place there, from 0, None for a sum over sequences; ``direction`` "forward" or "backward", and
+    ``begins`` the step with which this pass began.  ``within`` is the equation that an unnamed part belongs to.  A loss
+    and a parameter's gradient are sums over time: ``step`` is the one with which the sum was not finite any more.
+    """
 
     tensor: str
-    time: int | None
-    said: str
+    step: int
+    sequence: int | None
+    entry: int | None
+    direction: str
+    begins: int
+    value: Any
+    within: str | None = None
+
+    def later(self, steps: int) -> Nonfinite:
+        """The same in a sequence of which so many steps came before."""
+        return replace(self, step=self.step + steps, begins=self.begins + steps)
+
+    def __str__(self) -> str:
+        where = [f"{name} {k}" for name, k in (("sequence", self.sequence), ("entry", self.entry)) if k is not None]
+        place = f" ({', '.join(where)})" if where else ""
+        if self.entry is None:
+            tensor = "the loss" if self.tensor == "loss" else self.tensor
+            text = f"{tensor}, summed over time, is {self.value} from t = {self.step} on{place}"
+            if self.tensor == "loss":
+                return f"{text}, though all that the cell computes is finite"
+        else:
+            part = f", a part of {self.within}[t]," if self.within else ""
+            tensor = self.tensor if "[" in self.tensor else f"{self.tensor}[t]"
+            text = f"{tensor}{part} is {self.value} at t = {self.step}{place}"
+        return f"{text}, {self.direction}s from t = {self.begins}"
 
 
 def all_finite(arrays: Iterable[Any]) -> bool:
@@ -40,103 +76,61 @@ def all_finite(arrays: Iterable[Any]) -> bool:
     return all(bool(np.isfinite(x).all()) for x in arrays)
 
 
-def find_nonfinite(engine: Engine, params: Mapping[str, Array], batch: Batch, offset: int = 0) -> Place:
-    """The first inf or nan of a batch's forward and backward pass; ``offset`` steps came before the batch."""
-    values = _values(engine, params, batch)
-    place = _forward(engine.cell, values, offset) or _loss(engine, params, batch, offset)
-    place = place or _backward(engine, params, batch, values, offset)
-    return place or Place("loss", None, "the loss or its gradient is not finite, and is when it is computed again")
+def first_nonfinite(
+    engine: _Described, params: Mapping[str, Any], inputs: Any = None, targets: Any = None, **options: Any
+) -> Nonfinite | None:
+    """The first inf or nan of a forward and a backward pass; None where there is none.
+
+    ``engine`` says the cell and the dtype; it is not run.  The other arguments are those of
+    :meth:`numeric.Engine.backward`, and so are the errors; with neither ``targets`` nor ``cotangents`` the forward pass
+    alone is looked through.  None, though an engine's result is not finite, says that its fused operations overflow
+    where the derived ones, one by one, do not.
+
+    >>> import derive
+    >>> from numeric.engine import Engine
+    >>> engine = Engine(derive.parse("h[t] = h[t-1]**2 + x[t]"))
+    >>> print(first_nonfinite(engine, {}, np.full((20, 1, 1), 3.0)))
+    h[t] is inf at t = 11 (sequence 0, entry 0), forwards from t = 1
+    """
+    if targets is None and options.get("cotangents") is None:
+        own = {name: options[name] for name in ("initial", "lengths", "steps", "batch") if name in options}
+        data, loss = check_data(engine.cell, engine.dtype, params, inputs, **own), None
+    else:
+        problem = check_problem(engine.cell, engine.dtype, params, inputs, targets, options)
+        data, loss = problem.data, problem.loss
+    with np.errstate(all="ignore"):
+        search = Search(engine.cell, data, () if loss is None else tuple(loss.full))
+        if hit := search.forwards():
+            return _place(hit, "forward", 1)
+        if loss is None:
+            return None
+        outputs = search.outputs()
+        value, local = evaluate_loss(loss, outputs)
+        if not np.isfinite(value):
+            return _in_loss(loss, outputs, data)
+        return _place(hit, "backward", data.steps) if (hit := search.backwards(local)) else None
 
 
-# -------------------------------------------------------------------------------------------------------- three passes
+def _place(hit: Hit, direction: str, begins: int) -> Nonfinite:
+    return Nonfinite(hit.tensor, hit.t + 1, hit.sequence, hit.entry, direction, begins, hit.value, hit.within)
 
 
-def _values(engine: Engine, params: Mapping[str, Array], batch: Batch) -> dict[str, Array]:
-    """Every name that the cell assigns, (T, B, size), in the order in which they are computed."""
-    cell = engine.cell
-    hidden = [name for name in cell.intermediates if name not in cell.outputs]
-    seen = _with(cell, {}, [f"seen_{name}[t] = {name}[t]" for name in hidden])
-    found = Engine(seen, dtype=str(engine.dtype)).forward(params, **batch.passed_forward)
-    return {name: found[f"seen_{name}" if name in hidden else name] for name in cell.order}
+def _in_loss(loss: Loss, outputs: Mapping[str, Array], data: Data) -> Nonfinite:
+    """The first of a loss's terms, in the order of time, with which their sum is not finite."""
+    if loss.at == "last":
+        t, b = loss.where
+        order = np.argsort(t, kind="stable")
+        t, b = t[order], b[order]
+    else:
+        t, b = np.nonzero(np.ones((data.steps, data.batch), bool) if data.mask is None else data.mask)
 
+    def value(n: int) -> Any:
+        where = (t[:n], b[:n])
+        given = {root: x[where[1:] if loss.at == "last" else where] for root, x in loss.full.items()}
+        return evaluate_loss(replace(loss, where=where, given=given), outputs)[0]
 
-def _forward(cell: Cell, values: Mapping[str, Array], offset: int) -> Place | None:
-    times = {name: found for name, x in values.items() if (found := _times(x)).size}
-    if not times:
-        return None
-    name = min(times, key=lambda n: times[n][0])  # of those at one step, the one that is computed first
-    t = int(times[name][0])
-    said = f"{name}[t] is {_entry(values[name][t])} at t = {t + 1 + offset}, forwards"
-    return Place(name, t + 1 + offset, said)
-
-
-def _loss(engine: Engine, params: Mapping[str, Array], batch: Batch, offset: int) -> Place | None:
-    """The loss, and the first step with which its sum is not finite."""
-
-    def value(stop: int) -> float:
-        return engine.value_and_grad(params, **(batch if stop == steps else batch.cut(0, stop)).passed)[0]
-
-    steps = batch.steps
-    if np.isfinite(total := value(steps)):
-        return None
-    if batch.objective.at == "last":
-        return Place("loss", None, f"the loss is {total}, though all that the cell computes is finite")
-    low, high = 0, steps  # finite over the first `low` steps, not over the first `high`
+    low, high = 0, len(t)  # the sum of the first `low` terms is finite, that of the first `high` is not
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if np.isfinite(value(middle)) else (low, middle)
-    said = f"the loss, summed over the steps, is {total} from t = {high + offset} on"
-    return Place("loss", high + offset, f"{said}, though all that the cell computes is finite")
-
-
-def _backward(
-    engine: Engine, params: Mapping[str, Array], batch: Batch, values: Mapping[str, Array], offset: int
-) -> Place | None:
-    derivatives, grads = _derivatives(engine, params, batch, values)
-    times = {name: found for name, x in derivatives.items() if (found := _times(x)).size}
-    if times:
-        name = max(times, key=lambda n: times[n][-1])
-        t = int(times[name][-1])
-        where = f"at t = {t + 1 + offset}, backwards from t = {batch.steps + offset}"
-        return Place(f"dL/d{name}", t + 1 + offset, f"dL/d{name}[t] is {_entry(derivatives[name][t])} {where}")
-    for name, g in grads.items():
-        if not all_finite([g]):
-            said = f"dL/d{name}, a sum over time, is not finite, though dL/dv[t] is for every v of the cell"
-            return Place(f"dL/d{name}", None, said)
-    return None
-
-
-def _derivatives(
-    engine: Engine, params: Mapping[str, Array], batch: Batch, values: Mapping[str, Array]
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """dL/d(name), (T, B, size), in the order in which they are computed, last name first; and by each parameter."""
-    cell = engine.cell
-    pushed = Engine(_with(cell, {name: f" + push_{name}[t]" for name in values}, []), dtype=str(engine.dtype))
-    passed, inputs = batch.passed, batch.arrays.get("inputs")
-    own = inputs if isinstance(inputs, Mapping) else {} if inputs is None else {cell.inputs[0]: inputs}
-    passed["inputs"] = {**own, **{f"push_{name}": np.zeros_like(x) for name, x in values.items()}}
-    result = pushed.backward(params, **passed)
-    return {name: result.inputs[f"push_{name}"] for name in reversed(cell.order)}, result.params
-
-
-# ---------------------------------------------------------------------------------------------------------------- parts
-
-
-def _with(cell: Cell, more: Mapping[str, str], lines: Iterable[str]) -> Cell:
-    """The cell with more added to its equations, and with more lines; its sizes are all declared."""
-    shapes = cell.parameters.items() | {(name, (axis,)) for name, axis in cell.axes.items()}
-    sizes = {name: ", ".join(shape) if shape else "scalar" for name, shape in sorted(shapes)}
-    declared = [f"{name}: ({size})" if "," in size else f"{name}: {size}" for name, size in sizes.items()]
-    equations = [f"{name}[t] = ({unparse(tree.value)}){more.get(name, '')}" for name, tree in cell.trees.items()]
-    return parse("\n".join([*declared, *equations, *lines]))
-
-
-def _times(x: Array) -> Array:
-    """The indices along time at which something is not finite, in order."""
-    return np.flatnonzero(~np.isfinite(x).all(axis=(1, 2)))
-
-
-def _entry(x: Array) -> str:
-    """The first bad entry of (B, size), with its place."""
-    b, k = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
-    return f"{x[b, k]} (sequence {b}, entry {k})"
+    return Nonfinite("loss", int(t[low]) + 1, int(b[low]), None, "forward", 1, value(high))

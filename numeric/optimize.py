@@ -62,7 +62,9 @@ def clip_by_value(grads: Mapping[str, Any], most: float) -> dict[str, Array]:
     {'b': array([-1.  ,  0.25])}
     """
     most = positive("most", most)
-    return {name: _like(np.clip(g, -most, most), g) for name, g in _gradients(grads).items()}
+    found = _gradients(grads)
+    bounds = {name: min(most, float(np.finfo(g.dtype).max)) for name, g in found.items()}  # float32 cannot hold 1e300
+    return {name: _like(np.clip(g, -bounds[name], bounds[name]), g) for name, g in found.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------- updates
@@ -102,8 +104,8 @@ class SGD:
 
     ``nesterov`` is Nesterov's method as in Sutskever, Martens, Dahl & Hinton (2013), in the variables of Bengio,
     Boulanger-Lewandowski & Pascanu (2013): the parameters are those at which the next gradient is taken.
-    Raises ValueError for a rate that is not positive and finite, a momentum outside of [0, 1), and ``nesterov``
-    without momentum.
+    Raises ValueError for a rate that is not positive and finite, a momentum outside of [0, 1), and a ``nesterov``
+    that is no truth value or stands without momentum.
 
     >>> sgd = SGD(0.5)
     >>> sgd.update({"b": np.array([1.0])}, {"b": np.array([0.2])}, sgd.init({"b": np.array([1.0])}))[0]
@@ -117,6 +119,8 @@ class SGD:
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate", positive("rate", self.rate))
         object.__setattr__(self, "momentum", _fraction("momentum", self.momentum))
+        if not isinstance(self.nesterov, bool):
+            raise ValueError(f"nesterov is {self.nesterov!r}; expected True or False")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True with momentum 0 is plain gradient descent; give momentum, or leave it out")
 
@@ -131,9 +135,10 @@ class SGD:
         """New parameters and the new state; raises ValueError where names, shapes or the state do not belong."""
         old, g = _matched(params, grads)
         if not self.momentum:
+            _moments(old, state, ())
             return {n: _like(p - self.rate * g[n], p) for n, p in old.items()}, UpdateState(state.updates + 1)
         (before,) = _moments(old, state, ("v",))
-        v = {n: _like(self.momentum * before[n] + g[n], p) for n, p in old.items()}
+        v = {n: _moment(self.momentum * before[n] + g[n], p) for n, p in old.items()}
         move = {n: g[n] + self.momentum * v[n] for n in old} if self.nesterov else v
         new = {n: _like(p - self.rate * move[n], p) for n, p in old.items()}
         return new, UpdateState(state.updates + 1, {"v": v})
@@ -179,8 +184,13 @@ class Adam:
         old, g = _matched(params, grads)
         before_m, before_v = _moments(old, state, ("m", "v"))
         (beta1, beta2), k = self.betas, state.updates + 1
-        m = {n: _like(beta1 * before_m[n] + (1 - beta1) * g[n], p) for n, p in old.items()}
-        v = {n: _like(beta2 * before_v[n] + (1 - beta2) * np.square(g[n]), p) for n, p in old.items()}
+        for n, p in old.items():
+            if p.dtype.type(self.eps) == 0:
+                raise ValueError(
+                    f"eps is {self.eps!r}, which is zero in {p.dtype}, the dtype of {n}; give a larger one"
+                )
+        m = {n: _moment(beta1 * before_m[n] + (1 - beta1) * g[n], p) for n, p in old.items()}
+        v = {n: _moment(beta2 * before_v[n] + (1 - beta2) * np.square(g[n]), p) for n, p in old.items()}
         new = {}
         for n, p in old.items():
             mhat, vhat = m[n] / (1 - beta1**k), v[n] / (1 - beta2**k)
@@ -209,7 +219,16 @@ def _fraction(name: str, value: Any) -> float:
 def _number(name: str, value: Any, expected: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ValueError(f"{name} is {value!r}; expected {expected}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} has {len(str(value))} digits; expected {expected}") from None
+
+
+def _named(what: str, given: Any) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{what} has type {type(given).__name__}; expected a dict of arrays, by parameter")
+    return given
 
 
 def _real(name: str, value: Any) -> Array:
@@ -220,23 +239,30 @@ def _real(name: str, value: Any) -> Array:
 
 
 def _gradients(grads: Mapping[str, Any]) -> dict[str, Array]:
-    return {name: check_finite(f"the gradient of {name}", _real(name, g)) for name, g in grads.items()}
+    return {name: check_finite(f"the gradient of {name}", _real(name, g)) for name, g in _named("grads", grads).items()}
 
 
 def _zeros(params: Mapping[str, Any]) -> dict[str, Array]:
-    return {name: np.zeros_like(_real(name, p)) for name, p in params.items()}
+    return {name: np.zeros_like(_real(name, p)) for name, p in _named("params", params).items()}
 
 
 def _matched(params: Mapping[str, Any], grads: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Array]]:
     """Parameters and their gradients as arrays."""
-    return {name: _real(name, p) for name, p in params.items()}, _belonging("gradient", params, grads)
+    old = {name: _real(name, p) for name, p in _named("params", params).items()}
+    return old, _belonging("gradient", old, _named("grads", grads))
 
 
 def _moments(params: Mapping[str, Array], state: UpdateState, kinds: tuple[str, ...]) -> list[dict[str, Array]]:
     """The moments of these kinds."""
+    if not isinstance(state, UpdateState):
+        raise ValueError(f"state has type {type(state).__name__}; expected an UpdateState: make it with init(params)")
+    if state.updates < 0:
+        raise ValueError(f"the state has made {state.updates} updates; expected 0 or more: make it with init(params)")
     if set(state.moments) != set(kinds):
         found = ", ".join(state.moments) or "none"
-        raise ValueError(f"the state holds the moments {found}; expected {', '.join(kinds)}: make it with init(params)")
+        raise ValueError(
+            f"the state holds the moments {found}; expected {', '.join(kinds) or 'none'}: make it with init(params)"
+        )
     return [_belonging(f"moment {kind}", params, state.moments[kind]) for kind in kinds]
 
 
@@ -256,3 +282,14 @@ def _belonging(what: str, params: Mapping[str, Any], given: Mapping[str, Any]) -
 def _like(value: Any, model: Array) -> Array:
     """An array of the model's dtype, also where arithmetic made a number of an array without axes."""
     return np.asarray(value, dtype=model.dtype)
+
+
+def _moment(value: Any, model: Array) -> Array:
+    """The same, with zero for what is below the smallest normal number.
+
+    A moment whose gradient has become zero shrinks until rounding holds it at a few times the smallest denormal number,
+    for ever, where each operation takes several times as long; the updates of both are the same but for rounding.
+    """
+    array = _like(value, model)
+    array[np.abs(array) < np.finfo(array.dtype).tiny] = 0
+    return array

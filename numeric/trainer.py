@@ -22,8 +22,10 @@ from derive.losses import AT
 from numeric.arguments import Array, as_array, check_finite, check_known
 from numeric.engine import Engine
 from numeric.fit_error import FitError
-from numeric.nonfinite import all_finite, find_nonfinite
+from numeric.nonfinite import all_finite, first_nonfinite
 from numeric.optimize import Optimizer, UpdateState, clip_by_norm, clip_by_value, positive
+from numeric.problem import check_problem
+from numeric.shard import ShardedEngine
 from numeric.training_batch import Batch, Objective
 
 __all__ = ["Reached", "Trainer", "whole"]
@@ -31,19 +33,26 @@ __all__ = ["Reached", "Trainer", "whole"]
 
 @dataclass(frozen=True)
 class Reached:
-    """What a number of finished steps led to; ``loss`` is that of the last one."""
+    """What a number of finished steps led to; ``loss`` is that of the last one.  Its arrays are read-only from then on:
+    what has been reached is written to the file when a later step fails.
+    """
 
     step: int
     params: Mapping[str, Array]
     state: UpdateState
     loss: float = np.nan
 
+    def __post_init__(self) -> None:
+        for arrays in (self.params, *self.state.moments.values()):
+            for x in arrays.values():
+                x.setflags(write=False)
+
 
 @dataclass(frozen=True)
 class Trainer:
-    """All that a step needs besides its batch; raises ValueError for settings that cannot be."""
+    """All that a step needs besides its batch; raises TypeError and ValueError for settings that cannot be."""
 
-    engine: Engine
+    engine: Engine | ShardedEngine
     optimizer: Optimizer
     objective: Objective
     clip: float | None = None
@@ -51,6 +60,11 @@ class Trainer:
     truncate: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.engine, Engine | ShardedEngine):
+            raise TypeError(f"engine is {self.engine!r}; expected a numeric.Engine, or what numeric.shard made of one")
+        made = not isinstance(self.optimizer, type)
+        if not (made and all(callable(getattr(self.optimizer, name, None)) for name in ("init", "update"))):
+            raise TypeError(f"optimizer is {self.optimizer!r}; expected one such as numeric.Adam(0.001)")
         if self.engine.dtype.kind != "f":
             raise ValueError(f"the engine computes in {self.engine.dtype}; a fit needs float64 or float32")
         if self.objective.at not in AT:
@@ -63,9 +77,12 @@ class Trainer:
 
     def settings(self) -> dict[str, Any]:
         """What a fit that goes on must share with the one that began."""
-        said = {"cell": self.engine.cell.text, "dtype": str(self.engine.dtype), "optimizer": repr(self.optimizer)}
+        engine = self.engine
+        said = {"cell": engine.cell.text, "dtype": str(engine.dtype), "optimizer": repr(self.optimizer)}
+        shards = engine.shards if isinstance(engine, ShardedEngine) else None  # they order the sum of a gradient
         bounds = {name: None if x is None else float(x) for name, x in self._bounds.items()}
-        return said | asdict(self.objective) | bounds | {"truncate": self.truncate and int(self.truncate)}
+        more = {"truncate": self.truncate and int(self.truncate), "shards": shards}
+        return said | asdict(self.objective) | bounds | more
 
     @property
     def _bounds(self) -> dict[str, float | None]:
@@ -74,6 +91,10 @@ class Trainer:
     def begin(self, params: Mapping[str, Any]) -> Reached:
         """No step done: copies of the parameters, checked for names, dtype and finiteness."""
         names = self.engine.cell.parameters
+        if not isinstance(params, Mapping):
+            raise ValueError(
+                f"params has type {type(params).__name__}; expected a dict of {', '.join(names) or 'none'}"
+            )
         check_known("parameter", params, names)
         if missing := [name for name in names if name not in params]:
             raise ValueError(f"missing parameter {', '.join(missing)}; expected {', '.join(names)}")
@@ -95,13 +116,14 @@ class Trainer:
     def _chunks(self, now: Reached, batch: Batch, most: int) -> Reached:
         if batch.arrays.get("lengths") is not None:
             raise ValueError("lengths and truncate do not go together; sort sequences by length, or give no truncate")
-        if not batch.steps:
-            raise ValueError("nothing says how large T is; give the batch inputs, or steps")
-        total, states = 0.0, None
-        for start in range(0, batch.steps, most):
-            stop = min(start + most, batch.steps)
-            now, loss, states = self._chunk(now, batch.cut(start, stop, states), start, last=stop == batch.steps)
-            total += loss * ((stop - start) / batch.steps if self._averaged else 1)
+        passed = batch.passed  # the whole of it, so that an error speaks of the shapes that were given
+        inputs, targets = passed.pop("inputs", None), passed.pop("targets", None)
+        whole_batch = check_problem(self.engine.cell, self.engine.dtype, now.params, inputs, targets, passed)
+        total, states, steps = 0.0, None, whole_batch.data.steps
+        for start in range(0, steps, most):
+            stop = min(start + most, steps)
+            now, loss, states = self._chunk(now, batch.cut(start, stop, states), start, last=stop == steps)
+            total += loss * ((stop - start) / steps if self._averaged else 1)
         return replace(now, loss=total)
 
     def _chunk(self, now: Reached, cut: Batch, start: int, *, last: bool) -> tuple[Reached, float, dict[str, Array]]:
@@ -109,7 +131,7 @@ class Trainer:
         if self.objective.at == "last" and not last:
             out = self.engine.forward(now.params, **cut.passed_forward)
             states = {name: out[name][-1] for name in self.engine.cell.states}
-            self._check(now, cut, start, 0.0, states)
+            self._check(now, cut, start, None, states)
             return now, 0.0, states
         result = self.engine.backward(now.params, **cut.passed)
         states = {name: result.outputs[name][-1] for name in self.engine.cell.states}
@@ -127,21 +149,36 @@ class Trainer:
         if self.clip is not None:
             grads, _ = clip_by_norm(grads, self.clip)
         params, state = self.optimizer.update(now.params, grads, now.state)
+        self._check_updated(now, params, state)
         moments = {f"the moment {kind} of {n}": x for kind, of in state.moments.items() for n, x in of.items()}
         for tensor, x in {**params, **moments}.items():
             if not all_finite([x]):
                 said = f"{tensor} after the update is not finite"
                 raise FitError(_message(now, said, "the rate"), step=now.step + 1, tensor=tensor)
-            x.setflags(write=False)
         return Reached(now.step, params, state, float(loss))
 
-    def _check(self, now: Reached, batch: Batch, start: int, loss: float, arrays: Mapping[str, Array]) -> None:
-        """Raise FitError, which says where it began, if a loss or an array is not finite."""
-        if np.isfinite(loss) and all_finite(arrays.values()):
+    def _check_updated(self, now: Reached, params: Any, state: Any) -> None:
+        """Raise ValueError if an optimizer, which may be the user's own, gave something else than it was given."""
+        if not isinstance(params, Mapping) or not isinstance(state, UpdateState) or set(params) != set(now.params):
+            raise ValueError(f"{self.optimizer!r} gave no (params, UpdateState) with the parameters that it was given")
+        for name, old in now.params.items():
+            x = params[name]
+            if not isinstance(x, np.ndarray) or (x.shape, x.dtype) != (old.shape, old.dtype):
+                found = f"shape {x.shape} and {x.dtype}" if isinstance(x, np.ndarray) else f"type {type(x).__name__}"
+                expected = f"an array of shape {old.shape} and {old.dtype}"
+                raise ValueError(f"{self.optimizer!r} gave {name} of {found}; expected {expected}")
+
+    def _check(self, now: Reached, batch: Batch, start: int, loss: float | None, arrays: Mapping[str, Array]) -> None:
+        """Raise FitError, which says where it began, if a loss or an array is not finite; no loss: a forward pass."""
+        if (loss is None or np.isfinite(loss)) and all_finite(arrays.values()):
             return
-        place = find_nonfinite(self.engine, now.params, batch, start)
+        passed = batch.passed_forward if loss is None else batch.passed
+        found = first_nonfinite(self.engine, now.params, **passed)
+        place = None if found is None else found.later(start)
+        said = str(place or "the loss or its gradient is not finite, though each value and derivative is by itself")
         advice = "the rate, the bound of clip, or what the cell computes there"
-        raise FitError(_message(now, place.said, advice), step=now.step + 1, tensor=place.tensor, time=place.time)
+        tensor, time = (place.tensor, place.step) if place else ("loss", None)
+        raise FitError(_message(now, said, advice), step=now.step + 1, tensor=tensor, time=time)
 
 
 def _message(now: Reached, said: str, advice: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import doctest
 import errno
 import importlib
@@ -26,9 +25,15 @@ from problems import make_scene, sizes_of
 
 import derive
 import numeric
-from numeric import nonfinite
+from derive.notation import at
+from numeric.checkpoint_file import Snapshot, read_snapshot
+from numeric.nonfinite import first_nonfinite
+from numeric.nonfinite_search import Recursion, Search
+from numeric.problem import check_problem
 from numeric.progress_bar import Bar
-from numeric.training_batch import Batch, Objective
+from numeric.specification import Specification
+from numeric.trainer import Trainer
+from numeric.training_batch import Objective
 
 # ------------------------------------------------------------------------------------------------------------ clipping
 
@@ -99,6 +104,8 @@ def test_clipping_keeps_the_dtype(clip, dtype):
     assert clip({"a": np.array(3, dtype)}, 1.0)["a"].dtype == dtype
     assert clip({"a": np.array(0.5, dtype)}, 1.0)["a"].dtype == dtype
     assert clip({}, 1.0) == {}
+    assert clip({"a": np.full(2, 3e38, dtype)}, 1e300)["a"].tolist() == [np.array(3e38, dtype)] * 2
+    assert clip({"a": np.zeros((0, 2), dtype)}, 1.0)["a"].shape == (0, 2)
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
@@ -106,6 +113,8 @@ def test_clipping_keeps_the_dtype(clip, dtype):
 def test_what_is_not_finite_has_no_direction(clip, bad):
     with pytest.raises(ValueError, match=rf"gradient of U.* holds {bad} at \(1,\)"):
         clip({"W": np.ones(2), "U": np.array([1.0, bad])}, 1.0)
+    with pytest.raises(ValueError, match="grads has type list; expected a dict of arrays"):
+        clip([1.0], 1.0)
     for most in (0, -1.0, abs(bad), "1", True, None):
         with pytest.raises(ValueError, match=r"most is .*; expected a positive finite number"):
             clip({"W": np.ones(2)}, most)
@@ -252,6 +261,10 @@ def test_an_update_keeps_dtypes_shapes_and_its_arguments(optimizer, loop, settin
         (lambda: numeric.Adam(0.1, (0.9, 1.0)), r"betas\[1\] is 1.0"),
         (lambda: numeric.Adam(0.1, 0.9), "betas is 0.9; expected two numbers"),
         (lambda: numeric.Adam(0.1, eps=0), "eps is 0"),
+        (lambda: numeric.SGD(10**400), "rate has 401 digits; expected a positive finite number"),
+        (lambda: numeric.SGD(np.inf), "rate is inf"),
+        (lambda: numeric.SGD(0.1, 0.9, "no"), "nesterov is 'no'; expected True or False"),
+        (lambda: numeric.Adam(0.1, (np.nan, 0.9)), r"betas\[0\] is nan"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(make, says):
@@ -272,9 +285,39 @@ def test_what_does_not_belong_to_the_parameters_is_refused():
         adam.update(params, params, numeric.SGD(0.1).init(params))
     with pytest.raises(ValueError, match="complex128; expected real"):
         adam.init({"W": np.ones(2, complex)})
+    for wrong in (None, {"m": params}):
+        with pytest.raises(ValueError, match="expected an UpdateState: make it with init"):
+            adam.update(params, params, wrong)
+    with pytest.raises(ValueError, match="has made -1 updates"):
+        adam.update(params, params, numeric.UpdateState(-1, state.moments))
+    with pytest.raises(ValueError, match="the state holds the moments m, v; expected none"):
+        numeric.SGD(0.1).update(params, params, state)
+    for call in (lambda: adam.init([1]), lambda: adam.update(params, [1], state), lambda: adam.update(None, {}, state)):
+        with pytest.raises(ValueError, match="expected a dict of arrays, by parameter"):
+            call()
+    single = {"W": np.ones(2, "float32")}
+    tiny = numeric.Adam(0.1, eps=1e-300)
+    with pytest.raises(ValueError, match="eps is 1e-300, which is zero in float32, the dtype of W"):
+        tiny.update(single, single, tiny.init(single))
 
 
-@pytest.mark.parametrize("module", ["optimize", "fit", "progress_bar"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", [numeric.SGD(0.1, 0.9), numeric.Adam(0.1)])
+def test_a_moment_shrinks_to_zero_and_not_to_a_denormal_number(optimizer, dtype):
+    """0.9 times the smallest denormal numbers is rounded to the same again: it would stay there for ever."""
+    tiny = np.finfo(dtype).tiny
+    params = {"W": np.ones(3, dtype), "alpha": np.array(1, dtype)}
+    moments = {k: {n: np.full_like(p, 1.05 * tiny) for n, p in params.items()} for k in optimizer.init(params).moments}
+    state, zero = numeric.UpdateState(5, moments), {n: 0 * p for n, p in params.items()}
+    for _ in range(60):
+        params, state = optimizer.update(params, zero, state)
+    left = [x for of in state.moments.values() for x in of.values()]
+    assert all(np.all((x == 0) | (np.abs(x) >= tiny)) for x in left)
+    assert not np.any([x.any() for x in left[:2]])  # the first moments, or the velocity
+    assert all(np.isfinite(p).all() for p in params.values())
+
+
+@pytest.mark.parametrize("module", ["optimize", "fit", "progress_bar", "nonfinite", "shard"])
 def test_the_examples_in_docstrings_are_true(module):
     found = doctest.testmod(importlib.import_module(f"numeric.{module}"))
     assert found.attempted
@@ -408,6 +451,84 @@ def test_a_batch_may_be_ragged_or_without_inputs():
     assert small_fit(**options, steps=30, truncate=3).losses[-1] < 0.1 * small_fit(**options, steps=1).losses[0]
 
 
+@pytest.mark.parametrize("cut", [lambda x, y: (x[:4], y), lambda x, y: (x, y[:4]), lambda x, y: (3.0, y)])
+def test_a_batch_is_checked_as_a_whole_before_it_is_cut(cut):
+    """Truncated, six targets for four steps would else be no error: each chunk has its own."""
+    with pytest.raises(ValueError, match="expected") as right:
+        small_fit(batches=lambda k: cut(*small_batches(k)))
+    with pytest.raises(ValueError, match="expected") as found:
+        small_fit(batches=lambda k: cut(*small_batches(k)), truncate=2)
+    assert str(found.value) == str(right.value)
+
+
+def test_batches_that_end_are_told_and_what_is_done_is_saved(tmp_path):
+    supply = iter([small_batches(k) for k in (1, 2, 3)])
+    with pytest.raises(numeric.FitError, match=r"step 4: batches\(4\) gives nothing any more") as caught:
+        small_fit(batches=lambda k: next(supply), file=tmp_path / "fit.npz", every=9)
+    assert_same(caught.value.reached, small_fit(steps=3))
+    assert_same(small_fit(file=tmp_path / "fit.npz"), small_fit())
+
+
+def test_shapes_may_change_from_batch_to_batch_where_the_parameters_allow():
+    def changing(k):
+        x, targets = small_batches(k, steps=k)
+        return x[:, : 1 + k % 3], targets[:, : 1 + k % 3]
+
+    assert np.isfinite(small_fit(batches=changing).losses).all()
+    with pytest.raises(ValueError, match=r"x has shape \(6, 4, 1\); expected \(T, B, D\) with D = 2"):
+        small_fit(batches=lambda k: (small_batches(k)[0][:, :, : 1 if k == 3 else 2], small_batches(k)[1]))
+
+
+class Plain:
+    """An optimizer of the user's own."""
+
+    def __init__(self, update):
+        self.change = update
+
+    def __repr__(self):
+        return "Plain()"
+
+    def init(self, params):
+        return numeric.UpdateState()
+
+    def update(self, params, grads, state):
+        return self.change(params), state
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda p: {n: x.tolist() for n, x in p.items()}, r"Plain\(\) gave W_i of type list; expected an array"),
+        (lambda p: {n: x[:1] for n, x in p.items()}, r"Plain\(\) gave W_i of shape \(1, 2\)"),
+        (lambda p: {n: x.astype("float32") for n, x in p.items()}, r"W_i of shape \(5, 2\) and float32; expected"),
+        (lambda p: {"W_i": p["W_i"]}, r"Plain\(\) gave no \(params, UpdateState\)"),
+        (lambda p: None, r"Plain\(\) gave no \(params, UpdateState\)"),
+        (lambda p: p["b_i"].__iadd__(1), "read-only"),
+    ],
+)
+def test_an_optimizer_of_ones_own_is_looked_at(change, says):
+    params = small_params()
+    with pytest.raises(ValueError, match=says):
+        small_fit(optimizer=Plain(change), params=params)
+    assert all(np.array_equal(x, params[n]) for n, x in small_params().items())
+
+
+def test_settings_that_are_too_long_for_a_file_are_refused_when_it_is_written(tmp_path):
+    optimizer = Plain(lambda params: dict(params))
+    type(optimizer).__repr__, old = (lambda self: "x" * (1 << 21)), type(optimizer).__repr__
+    try:
+        with pytest.raises(numeric.FitError, match=r"step 1 cannot be saved: the settings have .* repr must be short"):
+            small_fit(optimizer=optimizer, file=tmp_path / "fit.npz")
+    finally:
+        type(optimizer).__repr__ = old
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    with pytest.raises(ValueError, match="cannot hold a null character"):
+        small_fit(file="a\0b")
+
+
 def test_what_the_callback_gets_is_read_only_and_what_is_returned_is_not():
     seen = []
     found = small_fit(callback=seen.append)
@@ -431,10 +552,19 @@ def test_what_the_callback_gets_is_read_only_and_what_is_returned_is_not():
         ({"batches": lambda k: {"input": 3}}, "unknown array of a batch 'input'.*did you mean inputs"),
         ({"params": {}}, "missing parameter W_i"),
         ({"engine": numeric.Engine("lstm", dtype="complex128")}, "complex128; a fit needs float64 or float32"),
+        ({"engine": "lstm"}, "engine is 'lstm'; expected a numeric.Engine"),
+        ({"optimizer": numeric.Adam}, "optimizer is <class .*; expected one such as"),
+        ({"optimizer": "adam"}, "optimizer is 'adam'; expected one such as"),
+        ({"params": None}, "params has type NoneType; expected a dict of W_i"),
+        ({"batches": [1]}, "batches has type list; expected a function"),
+        ({"batches": lambda k: None}, "batches gave NoneType"),
+        ({"callback": 3}, "callback is 3; expected a function"),
+        ({"clip": 10**400}, "clip has 401 digits; expected a positive finite number"),
+        ({"batches": lambda k: (small_batches(k)[0][:0], small_batches(k)[1][:0])}, "T = 0; expected at least 1"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused_and_leave_no_file(options, says, tmp_path):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((ValueError, TypeError), match=says):
         small_fit(file=tmp_path / "fit.npz", **options)
     assert not list(tmp_path.iterdir())
 
@@ -635,20 +765,61 @@ def test_a_file_of_another_cell_is_refused_by_the_line_that_differs(saved):
     refused(saved, says, engine=numeric.Engine(cell))
 
 
+def reader():
+    """What a fit of 3 steps reads from a file."""
+    trainer = Trainer(SMALL, numeric.Adam(0.05), Objective("softmax_cross_entropy", "every", None, "mean"))
+    begin = trainer.begin(small_params())
+    start = Snapshot(0, begin.params, begin.state, np.zeros(0))
+    return lambda file: read_snapshot(file, start, trainer.settings(), 3)[0]
+
+
+def contents(found):
+    moments = {f"{k} {n}": x.tobytes() for k, of in found.state.moments.items() for n, x in of.items()}
+    params = {n: x.tobytes() for n, x in found.params.items()}
+    return found.step, found.state.updates, found.losses.tobytes(), params, moments
+
+
 def test_a_damaged_file_is_refused_or_read_as_it_was(saved):
-    whole, rng, expected = saved.read_bytes(), np.random.default_rng(0), small_fit(steps=3)
-    damaged = [whole[:n] for n in (0, 1, 4, 100, len(whole) // 2, len(whole) - 1)] + [whole * 2, b"a text\n" * 50]
-    for at in rng.integers(0, len(whole), 250):
-        damaged.append(whole[:at] + bytes([whole[at] ^ (1 << int(rng.integers(8)))]) + whole[at + 1 :])
-    refusals = 0
-    for data in damaged:
+    whole, rng, read = saved.read_bytes(), np.random.default_rng(0), reader()
+    right = contents(read(saved))
+    for data in [*(whole[:n] for n in range(0, len(whole), 61)), b"a text\n" * 50, b"\x80\x04]\x94."]:
         saved.write_bytes(data)
-        with contextlib.suppress(numeric.FitError):
-            refusals += 1
-            assert_same(small_fit(steps=3, file=saved), expected)  # a bit that means nothing: a date in the archive
-            refusals -= 1
+        with pytest.raises(numeric.FitError, match=r"damaged|differ"):
+            read(saved)
         assert saved.read_bytes() == data
-    assert refusals > 200
+    refusals = 0
+    for k in range(0, len(whole), 29):
+        saved.write_bytes(whole[:k] + bytes([whole[k] ^ (1 << int(rng.integers(8)))]) + whole[k + 1 :])
+        try:
+            found = read(saved)
+        except numeric.FitError:
+            refusals += 1
+        else:
+            assert contents(found) == right  # a bit that means nothing: a date in the archive
+    assert refusals > len(whole) / 29 / 2
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        b"[" * 100_000,
+        b'{"format": 1, "step": ' + b"9" * 100_000 + b"}",
+        b'{"format": 1, "step": NaN, "updates": 1}',
+        b'{"format": 1, "step": true, "updates": 1}',
+        b'{"format": 1, "step": -1, "updates": 1}',
+        b'{"format": 1, "step": 3, "updates": 3, "settings": [1]}',
+        b'{"format": 2, "step": 3, "updates": 3}',
+        b"\xff\xfe",
+        b"3",
+        b"",
+    ],
+    ids=range(10),
+)
+def test_what_a_file_says_of_itself_is_not_believed(saved, about):
+    with np.load(saved) as archive:
+        arrays = dict(archive)
+    np.savez(saved, **arrays | {"about": np.frombuffer(about, np.uint8)})
+    refused(saved, "damaged, or not the file of a fit")
 
 
 def test_nothing_in_a_file_is_unpickled_or_larger_than_it_may_be(saved, tmp_path):
@@ -737,6 +908,45 @@ def test_a_full_disk_keeps_the_old_file_and_the_result_in_memory(saved, monkeypa
     assert_same(small_fit(file=saved), small_fit())
 
 
+@pytest.mark.parametrize("call", ["open", "fdopen", "fsync", "chmod", "replace"])
+def test_a_disk_that_is_full_at_any_call_keeps_the_old_file(saved, monkeypatch, call):
+    before = saved.read_bytes()
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(numeric.FitError, match="step 4 cannot be saved: No space left on device") as caught:
+            small_fit(file=saved)
+    assert saved.read_bytes() == before
+    assert [p.name for p in saved.parent.iterdir()] == ["fit.npz"]
+    assert_same(caught.value.reached, small_fit(steps=4))
+
+
+def test_two_fits_on_one_file_do_not_overwrite_each_other(saved, tmp_path):
+    """The slower one would put an earlier step in place of a later one."""
+
+    def other(fit):
+        if fit.step == 4:
+            small_fit(file=saved, steps=9)
+
+    with pytest.raises(
+        numeric.FitError, match=r"step 5 cannot be saved: it was written by somebody else.*own"
+    ) as caught:
+        small_fit(file=saved, callback=other)
+    assert_same(caught.value.reached, small_fit())
+    assert_same(small_fit(file=saved, steps=9), small_fit(steps=9))
+    with pytest.raises(numeric.FitError, match="step 1 cannot be saved: it was written by somebody else"):
+        small_fit(file=(new := tmp_path / "new.npz"), batches=lambda k: new.write_bytes(b"mine") and small_batches(k))
+    assert new.read_bytes() == b"mine"
+
+
+def test_a_file_that_is_removed_on_the_way_is_written_again(saved):
+    small_fit(file=saved, callback=lambda fit: saved.unlink() if fit.step == 4 else None)
+    assert_same(small_fit(file=saved), small_fit())
+
+
 def test_a_write_that_stops_half_way_keeps_the_old_file(saved):
     before, (soft, hard) = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
@@ -761,13 +971,16 @@ def test_a_full_disk_does_not_hide_the_interrupt(saved, monkeypatch):
 
 
 def test_what_a_killed_run_left_behind_is_removed_once_it_is_old(saved):
-    old, new = (saved.parent / f".fit.npz.{word}.tmp" for word in ("old", "new"))
-    for left in (old, new):
+    names = ("0123456789abcdef", "fedcba9876543210", "backup", "npz.0123456789abcdef")
+    old, new, *others = (saved.parent / f".fit.npz.{word}.tmp" for word in names)
+    for left in (old, new, *others):
         left.write_bytes(b"half")
-    os.utime(old, (time.time() - 3600,) * 2)
+    for left in (old, *others):
+        os.utime(left, (time.time() - 3600,) * 2)
     small_fit(file=saved)
     assert not old.exists()
     assert new.exists()
+    assert all(other.exists() for other in others)  # these are not its own
 
 
 def test_a_link_and_permissions_stay(saved):
@@ -819,8 +1032,8 @@ CASES = {
         (LINEAR, 1e-300, 0.0, [1e200] * 6),
         {"target": 1e200, "loss": "linear"},
         "dL/dW",
-        None,
-        "a sum over time",
+        6,
+        "summed over time, is inf from t = 6 on, backwards from t = 6",
     ),
 }
 
@@ -843,6 +1056,7 @@ def test_truncated_the_time_step_is_that_of_the_batch(case, truncate):
     arguments, options, tensor, when, _ = CASES[case]
     with pytest.raises(numeric.FitError) as caught:
         one_unit(*arguments, **options, truncate=truncate)
+    tensor = "U @ h[t-1]" if case == "a state" and truncate < 4 else tensor  # U was updated at t = 2
     assert (caught.value.step, caught.value.tensor, caught.value.time) == (3, tensor, when)
 
 
@@ -856,26 +1070,158 @@ def test_a_chunk_without_a_loss_is_looked_at_as_well():
     assert (caught.value.tensor, caught.value.time) == ("h", 3)
 
 
-@pytest.mark.parametrize("cell", [*map(derive.load, derive.cells()), *ODD.values()], ids=lambda cell: cell.name)
+EVERY_CELL = pytest.mark.parametrize("cell", [*map(derive.load, derive.cells()), *ODD.values()], ids=lambda c: c.name)
+
+
+@EVERY_CELL
 def test_what_is_looked_through_is_what_the_engine_computes(cell):
-    """The values and derivatives by every name, where the engine shows them, in any cell of the language."""
-    rng = np.random.default_rng(0)
-    scene = make_scene(cell, 0, steps=4, batch=2, sizes=sizes_of(cell, rng), ragged=True)
-    engine = numeric.Engine(cell)
-    options = {n: scene.options[n] for n in scene.options if n not in ("loss", "at", "reduction")}
-    arrays = {"inputs": scene.inputs, "initial": scene.initial, "targets": None} | options
-    batch = Batch(arrays, Objective("linear", "every", None, "sum"))
-    values = nonfinite._values(engine, scene.params, batch)
-    derivatives, grads = nonfinite._derivatives(engine, scene.params, batch, values)
-    right = scene.backward(engine)
-    assert set(values) == set(derivatives) == set(cell.equations)
-    for name, x in right.outputs.items():
-        assert values[name] == pytest.approx(x, rel=1e-12, abs=1e-14)
-    inside = np.arange(4)[:, None, None] < np.asarray(arrays["lengths"])[None, :, None]
-    for name, x in right.states.items():
-        assert derivatives[name] == pytest.approx(np.where(inside, x, 0), rel=1e-11, abs=1e-13)
-    for name, g in right.params.items():
-        assert grads[name] == pytest.approx(g, rel=1e-11, abs=1e-13)
+    """Outputs, derivatives and gradients, in any cell of the language, ragged."""
+    scene = make_scene(cell, 0, steps=4, batch=2, sizes=sizes_of(cell, np.random.default_rng(0)), ragged=True)
+    right = scene.backward(numeric.Engine(cell))
+    options = scene.options | {"initial": scene.initial}
+    problem = check_problem(cell, np.dtype("float64"), scene.params, scene.inputs, scene.targets, options)
+    search = Search(cell, problem.data, tuple(scene.options["cotangents"]))
+    assert search.forwards() is None
+    inside = np.arange(4)[:, None, None] < np.asarray(options["lengths"])[None, :, None]
+    for name, x in search.outputs().items():
+        assert np.where(inside, x, 0) == pytest.approx(np.where(inside, right.outputs[name], 0), rel=1e-12, abs=1e-14)
+    recursion, d = Recursion(search.nodes.program, problem.data), {}
+    for t in (3, 2, 1, 0):
+        here = {n: np.where(inside, c, 0)[t] for n, c in scene.options["cotangents"].items()}
+        d[t] = dict(recursion.step(search.values(t), here, inside[t]))
+    for name, x in (right.states | right.inputs).items():
+        found = np.stack([d[t][at(name)] for t in range(4)])
+        assert found == pytest.approx(np.where(inside, x, 0), rel=1e-11, abs=1e-13)
+    for name, x in right.params.items():
+        assert recursion.sums[name] == pytest.approx(x, rel=1e-11, abs=1e-13)
+    for name, x in right.initial.items():
+        assert recursion.carried[name] == pytest.approx(x, rel=1e-11, abs=1e-13)
+
+
+def first_in_the_specification(scene, cell):
+    """Step, sequence and entry of the first bad number of the unfused program, run sequence by sequence."""
+    specification, options = Specification(cell), scene.options | {"initial": scene.initial}
+    problem = check_problem(cell, specification.dtype, scene.params, scene.inputs, scene.targets, options)
+    with np.errstate(all="ignore"):
+        tapes = [specification.sequence(problem.data, b) for b in range(problem.data.batch)]
+        for t in range(problem.data.steps):
+            for node in specification.program.nodes:
+                for b, tape in enumerate(tapes):
+                    if t < len(tape) and not (good := np.isfinite(tape[t][node.symbol])).all():
+                        return "forward", t + 1, b, int(np.flatnonzero(~good)[0])
+    return None
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e100, 1e200, 1e300])
+@EVERY_CELL
+def test_the_first_of_the_values_is_that_of_the_unfused_program(cell, scale):
+    sizes = sizes_of(cell, np.random.default_rng(1))
+    scene = make_scene(cell, 1, steps=5, batch=3, sizes=sizes, ragged=True, scale=scale)
+    options = {n: x for n, x in scene.options.items() if n in ("lengths", "steps", "batch")}
+    found = first_nonfinite(numeric.Engine(cell), scene.params, scene.inputs, initial=scene.initial, **options)
+    expected = first_in_the_specification(scene, cell)
+    assert (found and (found.direction, found.step, found.sequence, found.entry)) == expected
+
+
+CHAIN = derive.parse("h[t] = W @ h[t-1] + x[t]")
+
+
+def in_chain(W, x, g, dtype="float64", **options):
+    """The first inf or nan of a chain of one unit with the linear loss."""
+    arrays = {"inputs": np.reshape(x, (-1, 1, 1)), "cotangents": {"h": np.reshape(g, (-1, 1, 1))}}
+    arrays["inputs"] = arrays["inputs"].astype(dtype)
+    arrays["cotangents"]["h"] = arrays["cotangents"]["h"].astype(dtype)
+    return first_nonfinite(
+        numeric.Engine(CHAIN, dtype), {"W": np.array([[W]], dtype)}, loss="linear", **arrays | options
+    )
+
+
+@pytest.mark.parametrize(("dtype", "power", "first"), [("float64", 100, 3), ("float32", 30, 5), ("complex128", 60, 1)])
+def test_the_first_derivative_is_the_last_in_time(dtype, power, first):
+    """dL/dh[t] = W**(7 - t) at t = 7, 6, ... for W = 10**power: beyond what the type can hold from ``first`` down."""
+    found = in_chain(10.0**power, [0.0] * 7, [0.0] * 6 + [1.0], dtype)
+    assert power * (7 - first) > np.log10(np.finfo(dtype).max) > power * (6 - first)
+    assert (found.tensor, found.step, found.sequence, found.entry) == ("dL/dh", first, 0, 0)
+    assert (found.direction, found.begins) == ("backward", 7)
+    assert str(found) == f"dL/dh[t] is {found.value} at t = {first} (sequence 0, entry 0), backwards from t = 7"
+    assert found.later(3).step == first + 3
+
+
+def test_the_derivative_by_an_initial_state_is_at_step_zero():
+    found = in_chain(1e200, [0.0, 0.0], [0.0, 1.0])
+    assert (found.tensor, found.step) == ("dL/dh", 0)
+
+
+def test_a_derivative_by_an_input_is_named_last():
+    engine = numeric.Engine(derive.parse("h[t] = b + 1e200*x[t] + 0*h[t-1]"))
+    options = {"loss": "linear", "cotangents": {"h": np.full((3, 1, 1), 1e200)}}
+    found = first_nonfinite(engine, {"b": np.zeros(1)}, np.zeros((3, 1, 1)), **options)
+    assert (found.tensor, found.step) == ("dL/dx", 3)
+    options["cotangents"]["h"][:] = 1e308
+    found = first_nonfinite(engine, {"b": np.zeros(1)}, np.zeros((3, 1, 1)), **options)
+    assert (found.tensor, found.step, found.sequence) == ("dL/db", 2, None)
+    assert str(found) == "dL/db, summed over time, is inf from t = 2 on, backwards from t = 3"
+
+
+def test_the_sequence_is_named_and_padding_is_not_looked_at():
+    engine = numeric.Engine(derive.parse("h[t] = W @ h[t-1] + x[t]\ny[t] = exp(h[t])"))
+    x = np.zeros((5, 4, 2))
+    x[1, 2, 1] = 1e3
+    x[3, 0, 0] = 1e3
+    params = {"W": np.eye(2)}
+    found = first_nonfinite(engine, params, x)
+    assert (found.tensor, found.step, found.sequence, found.entry, found.value) == ("y", 2, 2, 1, np.inf)
+    found = first_nonfinite(engine, params, x, lengths=[5, 5, 1, 5])
+    assert (found.step, found.sequence, found.entry) == (4, 0, 0)
+    assert first_nonfinite(engine, params, x, lengths=[3, 5, 1, 5]) is None
+    targets = np.zeros((5, 4, 2))
+    assert first_nonfinite(engine, params, x, targets, loss="squared_error", lengths=[3, 5, 1, 5]) is None
+
+
+def test_what_is_undefined_in_the_padding_is_nobodys():
+    """Padding is zero, and 1/0 there is neither a value nor a derivative of any sequence."""
+    engine = numeric.Engine(derive.parse("h[t] = b/x[t] + 0.5*h[t-1]"))
+    x = np.ones((4, 2, 1))
+    given = {"loss": "squared_error", "targets": np.zeros((4, 2, 1)), "lengths": [4, 2]}
+    assert first_nonfinite(engine, {"b": np.ones(1)}, x, **given) is None
+    x[3, 0] = 0
+    found = first_nonfinite(engine, {"b": np.ones(1)}, x, **given)
+    assert (found.tensor, found.step, found.sequence) == ("h", 4, 0)
+
+
+@pytest.mark.parametrize("at", ["every", "last"])
+def test_a_loss_is_named_with_the_step_and_the_sequence_that_it_overflows_with(at):
+    lengths = [4, 2, 3]
+    targets = np.zeros((4, 3, 1)) if at == "every" else np.zeros((3, 1))
+    targets[(1, 1) if at == "every" else 1] = 1e160
+    options = {"loss": "squared_error", "at": at, "lengths": lengths, "reduction": "mean"}
+    found = first_nonfinite(numeric.Engine(CHAIN), {"W": np.zeros((1, 1))}, np.zeros((4, 3, 1)), targets, **options)
+    assert (found.tensor, found.step, found.sequence, found.value) == ("loss", 2, 1, np.inf)
+    assert str(found).startswith("the loss, summed over time, is inf from t = 2 on (sequence 1), though all")
+
+
+def test_what_is_asked_of_the_engine_is_its_cell_and_its_dtype():
+    """So that an engine may ask, in a pass of its own, where its own result was lost."""
+
+    class Described:
+        cell, dtype = CHAIN, np.dtype("float64")
+
+    x = np.full((3, 1, 1), 1e308)
+    assert str(first_nonfinite(Described(), {"W": np.ones((1, 1))}, x)).startswith("h[t] is inf at t = 2")
+    with pytest.raises(ValueError, match="x has shape"):
+        first_nonfinite(Described(), {"W": np.ones((1, 1))}, x[0])
+
+
+def test_a_part_of_an_equation_is_named_as_it_is_written():
+    engine = numeric.Engine("tanh_rnn")
+    params = engine.init(seed=0, D=2, H=3, O=2)
+    params["b"][1] = 1e308
+    params["W_xh"][1] = 1e200
+    found = first_nonfinite(engine, params, np.full((3, 1, 2), 1e200))
+    assert str(found) == "W_xh @ x[t], a part of h[t], is inf at t = 1 (sequence 0, entry 1), forwards from t = 1"
+    params["W_xh"][1] = 1e308
+    found = first_nonfinite(engine, params, np.full((3, 1, 2), 0.5))
+    assert str(found) == "a_h[t], a part of h[t], is inf at t = 1 (sequence 0, entry 1), forwards from t = 1"
 
 
 def test_an_update_that_overflows_is_named():

@@ -334,8 +334,8 @@ def test_a_result_is_the_callers_own_and_asking_changes_nothing(name, ragged):
     for x, copied in zip(users, before, strict=True):
         np.testing.assert_array_equal(x, copied)
     out = engine.forward(scene.params, scene.inputs, scene.initial, scene.options.get("lengths"), **_size(scene))
-    for n, y in out.items():
-        np.testing.assert_array_equal(y, first.outputs[n])
+    for n, y in out.items():  # another program: products stand in other groups, and may be rounded otherwise
+        np.testing.assert_allclose(y, first.outputs[n], rtol=2**-48, atol=2**-48)
         assert y.flags.writeable
         assert not any(np.shares_memory(y, user) for user in users)
     for x, y in itertools.combinations(out.values(), 2):

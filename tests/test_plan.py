@@ -70,7 +70,7 @@ def test_fused_is_unfused(name, ragged):
 def test_an_operation_left_out_is_noticed(name):
     """Every operation of the loop and of the readout is needed: without one, a number is missing or another."""
     scene = scene_of(name)
-    engine = numeric.Engine(scene.cell)
+    engine = numeric.Engine(scene.cell, plain=True)
     right = scene.backward(engine)
     (plans,) = engine._plans.values()
     for stage, operation in [(s, o) for s in STAGES for o in plans.operations[s]]:
@@ -198,7 +198,7 @@ def test_the_gradients_of_all_matrices_with_one_operand_are_one_product(name):
             super().outer(operand, terms, out)
 
     scene = scene_of(name)
-    engine = numeric.Engine(scene.cell)
+    engine = numeric.Engine(scene.cell, plain=True)
     engine.reverse = Counting
     scene.backward(engine)
     operands = [operand for operand, _ in taken]
@@ -210,7 +210,7 @@ def test_the_gradients_of_all_matrices_with_one_operand_are_one_product(name):
 
 def test_only_what_is_read_again_is_kept():
     scene = scene_of("lstm")
-    engine = numeric.Engine(scene.cell)
+    engine = numeric.Engine(scene.cell, plain=True)
     scene.backward(engine)
     (plans,) = engine._plans.values()
     kept = {str(s) for s in plans.kept if s not in map(at, scene.cell.states)}

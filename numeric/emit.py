@@ -1,0 +1,314 @@
+"""A pass as Python source: NumPy calls into buffers that exist already, one a line.
+
+A block is a loop over lists of views, one entry for each step, or for each stretch of rows that fits the cache, or a
+single one.  The text has only names that are made here (``v0``, ``v1``, ...); the arrays come in by position.
+
+The functions of a cell are those of :mod:`numeric.functions` where no form without temporaries is given below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from numeric import functions
+from numeric.arguments import Array
+from numeric.graph import CONST, D_LOOP, LOOP, Op
+from numeric.storage import Buffer, Call, Storage
+
+__all__ = ["Ref", "Routine", "Stack", "emit"]
+
+_STEPS = (LOOP, D_LOOP)
+_UFUNCS = ("add", "subtract", "multiply", "divide")
+_DIRECT = ("tanh", "exp", "sqrt")  # NumPy's own, right in both dtypes
+
+# ---------------------------------------------------------------------------------------- functions without temporaries
+
+
+def sigmoid(x: Array, out: Array) -> None:
+    """1 / (1 + exp(-x)): right to a few units in the last place in both tails."""
+    np.multiply(x, -1, out)  # NumPy 2.4.6 negates some arrays with strides wrongly in place
+    np.exp(out, out)
+    np.add(out, 1, out)
+    np.divide(1, out, out)
+
+
+#: A derivative is taken from the function's value unless that would lose more than six bits.
+_LOST = 2.0**-6
+
+
+def dtanh(x: Array, value: Array, out: Array, scratch: Array) -> None:
+    """1 - tanh(x)^2; where some tanh is close to one, 4 e / (1 + e)^2 with e = exp(-2|x|)."""
+    np.multiply(value, value, scratch)
+    if np.maximum.reduce(scratch, None) <= 1 - _LOST:
+        np.subtract(1, scratch, out)
+        return
+    np.abs(x, out)
+    np.multiply(out, -2, out)
+    _bell(out, scratch)
+    np.multiply(out, 4, out)
+
+
+def dsigmoid(x: Array, value: Array, out: Array, scratch: Array) -> None:
+    """s (1 - s) with s = sigmoid(x); where some s is close to one, e / (1 + e)^2 with e = exp(-|x|)."""
+    np.subtract(1, value, scratch)
+    if np.minimum.reduce(scratch, None) >= _LOST:
+        np.multiply(scratch, value, out)
+        return
+    np.abs(x, out)
+    np.multiply(out, -1, out)
+    _bell(out, scratch)
+
+
+def _bell(x: Array, scratch: Array) -> None:
+    np.exp(x, x)
+    np.add(x, 1, scratch)
+    np.multiply(scratch, scratch, scratch)
+    np.divide(x, scratch, x)
+
+
+_OWN: dict[str, Callable[..., None]] = {"sigmoid": sigmoid, "dtanh": dtanh, "dsigmoid": dsigmoid}
+
+# ----------------------------------------------------------------------------------------------------------- references
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Members ``start`` to ``stop`` of a buffer, as a block sees them.
+
+    ``form`` is "flat", side by side; "lanes", with an axis of their own; or "shared", one for all lanes.  ``shift`` is
+    0 for a state one step before and 1 for the state itself.  ``source`` is "buffer"; "scratch", room like the buffer's
+    members; or "old" and "new" for what is carried.
+    """
+
+    buffer: Buffer
+    start: int
+    stop: int
+    form: str = "flat"
+    shift: int = 1
+    source: str = "buffer"
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is all of its buffer."""
+        return self.start == 0 and self.stop == len(self.buffer.axes)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Matrices as one, as it stands to the right of rows: (matrix, whether transposed there) along columns or rows."""
+
+    parts: tuple[tuple[str, bool], ...]
+    side: int
+
+
+@dataclass(frozen=True)
+class Routine:
+    """Compiled blocks: ``run(arrays)`` with the arrays of ``refs``, ``stacks`` and ``inputs`` in that order.
+
+    A reference comes with the kind and the number of the block that uses it; kinds are "const", "whole" (all rows),
+    "chunks" (stretches of rows), "steps", and "back" (steps, the last first).  ``run`` returns what the states of
+    ``carried`` hand on, each in its old or its new array.
+    """
+
+    refs: tuple[tuple[str, int, Ref], ...]
+    stacks: tuple[Stack, ...]
+    inputs: tuple[str, ...]
+    carried: tuple[str, ...]
+    run: Callable[..., Any]
+    source: str
+
+
+def emit(storage: Storage, phases: Sequence[int]) -> Routine:
+    """One routine for some phases, in order."""
+    writer = _Writer(storage)
+    for phase in phases:
+        calls = storage.calls[phase]
+        if phase in _STEPS or phase == CONST:
+            writer.block("const" if phase == CONST else "steps" if phase == LOOP else "back", calls)
+            continue
+        pending: list[Call] = []
+        for call in calls:
+            if call.kind in ("product", "gather") or _from_input(call):
+                writer.block("chunks", pending)
+                writer.block("whole", [call])
+                pending = []
+            else:
+                pending.append(call)
+        writer.block("chunks", pending)
+    return writer.routine()
+
+
+def _from_input(call: Call) -> bool:
+    return any(a.kind == "input" for op in call.ops for a in op.args)
+
+
+class _Writer:
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.kind, self.blocks = "", 0
+        self.refs: dict[tuple[str, int, Ref], str] = {}
+        self.stacks: dict[Stack, str] = {}
+        self.inputs: dict[str, str] = {}
+        self.carried: dict[str, str] = {}
+        self.lines: list[str] = []
+        self.text: list[str] = []
+        self.names = 0
+
+    def name(self, table: dict[Any, str], key: Any) -> str:
+        """The variable of an array."""
+        if key not in table:
+            table[key] = f"v{self.names}"
+            self.names += 1
+        return table[key]
+
+    def var(self, ref: Ref) -> str:
+        """The variable of a reference in the block that is being written."""
+        return self.name(self.refs, (self.kind, self.blocks, ref))
+
+    def block(self, kind: str, calls: Sequence[Call]) -> None:
+        """A loop, or a few lines, for some calls."""
+        if not calls:
+            return
+        self.kind, self.blocks, self.lines = kind, self.blocks + 1, []
+        for call in calls:
+            self.write(call)
+        self.lines += self.carries()
+        own = {ref: v for (_, n, ref), v in self.refs.items() if n == self.blocks}
+        moving = [v for ref, v in own.items() if self.is_list(ref)]
+        if moving:
+            names = ", ".join(moving)
+            self.text.append(f"    for {names}, in zip({names}):")
+        self.text += [f"{'        ' if moving else '    '}{line}" for line in self.lines]
+
+    def routine(self) -> Routine:
+        """All blocks, compiled."""
+        arrays = [*self.refs.values(), *self.stacks.values(), *self.inputs.values()]
+        head = ["def run(arrays):", *([f"    {', '.join(arrays)}, = arrays"] if arrays else [])]
+        back = f"    return ({', '.join(self.carried.values())}{',' if self.carried else ''})"
+        source = "\n".join([*head, *self.text, back]) + "\n"
+        space = {name: getattr(np, name) for name in (*_UFUNCS, *_DIRECT, "copyto", "matmul")}
+        space |= {f"f_{name}": getattr(functions, name) for name in functions.FUNCTIONS}
+        space |= {f"own_{name}": f for name, f in _OWN.items()}
+        exec(compile(source, "<pass>", "exec"), space)
+        parts = tuple(self.refs), tuple(self.stacks), tuple(self.inputs), tuple(self.carried)
+        return Routine(*parts, space["run"], source)
+
+    # -------------------------------------------------------------------------------------------------------- arguments
+
+    def ref(self, ops: Sequence[Op], form: str = "flat") -> Ref:
+        """Where some neighbours stand."""
+        first, last = ops[0], ops[-1]
+        if first.kind == "previous":
+            return Ref(self.storage.states[str(first.data)], 0, 1, form, 0)
+        if first.kind == "carried":
+            return Ref(self.storage.carries[str(first.data)], 0, 1, form, source="old")
+        place = self.storage.place[first]
+        source = "new" if place.buffer.kind == "carry" else "buffer"
+        return Ref(place.buffer, place.at, self.storage.place[last].at + 1, form, source=source)
+
+    def argument(self, call: Call, position: int, lanes: bool) -> str:
+        """The variable of an argument of a call."""
+        ops = [op.args[position] for op in call.ops]
+        if ops[0].kind == "input":
+            return self.name(self.inputs, str(ops[0].data))
+        if all(op is ops[0] for op in ops):
+            scalar = ops[0].axis is None
+            return self.var(self.ref(ops[:1], "shared" if lanes and not scalar else "flat"))
+        return self.var(self.ref(ops, "lanes" if lanes else "flat"))
+
+    # ------------------------------------------------------------------------------------------------------------ calls
+
+    def write(self, call: Call) -> None:
+        """The line of a call."""
+        if call.kind == "product":
+            self.product(call)
+        elif call.kind == "gather":
+            self.gather(call.ops[0])
+        else:
+            self.entrywise(call)
+
+    def entrywise(self, call: Call) -> None:
+        """A call of the same kind over neighbours."""
+        many = len(call.ops) > 1
+        first = call.ops[0]
+        shared = [all(op.args[k] is first.args[k] for op in call.ops) for k in range(len(first.args))]
+        lanes = many and any(s and a.axis is not None for s, a in zip(shared, first.args, strict=True))
+        arguments = [self.argument(call, k, lanes) for k in range(len(first.args))]
+        where = self.ref(call.ops, "lanes" if lanes else "flat")
+        out = self.var(where)
+        name = str(first.data)
+        if call.kind in _UFUNCS:
+            self.lines.append(f"{call.kind}({', '.join(arguments)}, {out})")
+        elif call.kind == "negative":
+            self.lines.append(f"multiply({arguments[0]}, -1, {out})")
+        elif call.kind == "copy":
+            self.lines.append(f"copyto({out}, {arguments[0]})")
+        elif name in _DIRECT:
+            self.lines.append(f"{name}({arguments[0]}, {out})")
+        elif name in ("dtanh", "dsigmoid") and len(arguments) == 2 and where.buffer.axes[where.start] is not None:
+            scratch = self.var(Ref(where.buffer, where.start, where.stop, where.form, source="scratch"))
+            self.lines.append(f"own_{name}({', '.join(arguments)}, {out}, {scratch})")
+        elif name == "sigmoid":
+            self.lines.append(f"own_sigmoid({arguments[0]}, {out})")
+        else:
+            self.lines.append(f"copyto({out}, f_{name}({arguments[0]}))")
+
+    def product(self, call: Call) -> None:
+        """One product for all matrices with one operand."""
+        parts = tuple((matrix, not transposed) for matrix, transposed in (op.data for op in call.ops))
+        self.times(self.argument(call, 0, False), Stack(parts, 1), self.ref(call.ops))
+
+    def times(self, rows: str, stack: Stack, out: Ref, into: str | None = None) -> None:
+        """``out`` = rows times a stack; "dot" is the quicker call where it can be used."""
+        matrix, target = self.name(self.stacks, stack), into or self.var(out)
+        dot = out.whole and out.source != "scratch"
+        self.lines.append(f"{rows}.dot({matrix}, {target})" if dot else f"matmul({rows}, {matrix}, {target})")
+
+    def gather(self, op: Op) -> None:
+        """A sum of products: one product for each run of neighbours."""
+        parts: Any = op.data
+        data = {k: (m, not t) for k, (m, t) in enumerate(parts)}
+        place = self.storage.place
+        order = sorted(data, key=lambda k: (place[op.args[k]].buffer.index, place[op.args[k]].at))
+        runs: list[list[int]] = []
+        for k in order:
+            a, b = (op.args[runs[-1][-1]], op.args[k]) if runs else (None, op.args[k])
+            if a in place and place[a].buffer is place[b].buffer and place[b].at == place[a].at + 1:
+                runs[-1].append(k)
+            else:
+                runs.append([k])
+        out = self.ref([op])
+        for n, run in enumerate(runs):
+            rows = self.var(self.ref([op.args[k] for k in run]))
+            stack = Stack(tuple(data[k] for k in run), 0)
+            if n == 0:
+                self.times(rows, stack, out)
+                continue
+            scratch = self.var(Ref(out.buffer, out.start, out.stop, source="scratch"))
+            self.times(rows, stack, Ref(out.buffer, out.start, out.stop, source="scratch"), scratch)
+            target = self.var(out)
+            self.lines.append(f"add({target}, {scratch}, {target})")
+
+    def is_list(self, ref: Ref) -> bool:
+        """Whether a reference is another view at every turn of the loop."""
+        if self.kind in ("const", "whole") or ref.buffer.kind == "const" or ref.source in ("old", "new"):
+            return False
+        if self.kind == "chunks":
+            return True
+        return ref.buffer.kind in ("slab", "state") and ref.source == "buffer"
+
+    def carries(self) -> list[str]:
+        """The lines that make new what is carried old, at the end of a step."""
+        lines = []
+        own = {ref: v for (_, n, ref), v in self.refs.items() if n == self.blocks}
+        for ref in [r for r in own if r.source == "new" and r.form == "flat"]:
+            old = Ref(ref.buffer, 0, 1, source="old")
+            forms = [r for r in own if r.buffer is ref.buffer and r not in (ref, old)]
+            new, before = own[ref], self.var(old)
+            lines.append(f"copyto({before}, {new})" if forms else f"{before}, {new} = {new}, {before}")
+            self.carried[ref.buffer.name] = before
+        return lines

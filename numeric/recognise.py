@@ -1,0 +1,115 @@
+"""Calls that are like an earlier one: the same names, shapes and dtypes need no second check, only their numbers do.
+
+A call is recognised where everything is the array that the engine would have made of it.  Whatever is not takes the
+long way, where every error is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from derive.cell import Cell
+from numeric.arguments import Array
+from numeric.problem import Problem
+
+__all__ = ["Recogniser"]
+
+_KNOWN = frozenset(("loss", "at", "on", "reduction"))
+_T = TypeVar("_T")
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_MOST = 64  # calls that are remembered; more of them than any program has shapes
+
+
+class Recogniser:
+    """Remembers checked calls of one cell and dtype."""
+
+    def __init__(self, cell: Cell, dtype: np.dtype[Any]) -> None:
+        self.cell, self.dtype, self.single = cell, dtype, len(cell.inputs) == 1
+        self.names = tuple(cell.parameters)
+        self.input = cell.inputs[0] if self.single else ""
+        self.known: dict[Any, tuple[Problem, int]] = {}
+
+    def key(self, params: Any, inputs: Any, targets: Any, options: Mapping[str, Any]) -> Any:
+        """What has to be the same; None where a call can only go the long way."""
+        if (
+            type(params) is not dict
+            or len(params) != len(self.names)
+            or not self.single
+            or not _KNOWN.issuperset(options)
+        ):
+            return None
+        if type(inputs) is not np.ndarray or type(targets) is not np.ndarray or not self.plain(inputs):
+            return None
+        shapes = []
+        for name in self.names:
+            array = params.get(name)
+            if type(array) is not np.ndarray or not self.plain(array):
+                return None
+            shapes.append(array.shape)
+        flags = targets.flags
+        if not flags.c_contiguous or not flags.aligned or not targets.dtype.isnative:
+            return None
+        said = tuple(sorted(options.items()))
+        if not all(value is None or type(value) is str for _, value in said):
+            return None
+        return (*shapes, inputs.shape, targets.shape, targets.dtype, said)
+
+    def plain(self, array: Array) -> bool:
+        """Whether an array is what the engine computes with."""
+        return array.dtype == self.dtype and array.flags.c_contiguous and array.flags.aligned
+
+    def find(self, key: Any, params: dict[str, Array], inputs: Array, targets: Array) -> Problem | None:
+        """The checked call, if an earlier one was like it and the numbers of this one are sound."""
+        known = self.known.get(key)
+        if known is None:
+            return None
+        problem, classes = known
+        # numbers are finite where their sum of squares is; where that overflows, the call takes the long way
+        flat = inputs.reshape(-1)
+        total = flat.dot(flat)
+        for name in self.names:
+            flat = params[name].reshape(-1)
+            total = total + flat.dot(flat)
+        if total - total != 0:
+            return None
+        flat = targets.reshape(-1)
+        if classes:
+            if np.maximum.reduce(flat.view(_UNSIGNED[flat.itemsize])) >= classes:  # what is negative is large there
+                return None
+        else:
+            total = flat.dot(flat)
+            if total - total != 0:
+                return None
+        data = _changed(problem.data, params=params, inputs={self.input: inputs})
+        loss = problem.loss
+        full = dict.fromkeys(loss.full, targets)
+        return _changed(problem, data=data, loss=_changed(loss, full=full, given=full))
+
+    def remember(self, key: Any, problem: Problem, targets: Any) -> None:
+        """Recognise this call from now on, where there is one array of targets and nothing else."""
+        if key is None or problem.data.lengths is not None or len(problem.loss.full) != 1:
+            return
+        (given,) = problem.loss.full.values()
+        indices = given.dtype.kind in "iu" and problem.loss.name == "softmax_cross_entropy"
+        if not indices and given is not targets:
+            return
+        if len(self.known) >= _MOST:
+            self.known.clear()
+        (root,) = problem.loss.full
+        classes = problem.data.sizes[self.cell.axes[root]] if indices else 0
+        assert problem.loss.kind
+        assert problem.data.shape
+        blank = _changed(problem.data, params={}, inputs={})
+        empty = _changed(problem.loss, full={root: given[:0]}, given={})
+        self.known[key] = _changed(problem, data=blank, loss=empty), classes
+
+
+def _changed(old: _T, **changes: Any) -> _T:
+    """A frozen object with some of its attributes changed, what it has worked out about itself kept."""
+    new = object.__new__(type(old))
+    new.__dict__.update(old.__dict__)
+    new.__dict__.update(changes)
+    return new
