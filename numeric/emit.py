@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from numeric import functions
 from numeric.arguments import Array
+from numeric.fusion import Fused, fuse
 from numeric.graph import CONST, D_LOOP, LOOP, Op
 from numeric.storage import Buffer, Call, Storage
 
@@ -107,7 +109,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Routine:
-    """Compiled blocks: ``run(arrays)`` with the arrays of ``refs``, ``stacks`` and ``inputs`` in that order.
+    """Compiled blocks: ``run(arrays)`` with the arrays of ``refs``, ``stacks``, ``inputs``, and ``sizes``.
 
     A reference comes with the kind and the number of the block that uses it; kinds are "const", "whole" (all rows),
     "chunks" (stretches of rows), "steps", and "back" (steps, the last first).  ``run`` returns what the states of
@@ -117,14 +119,15 @@ class Routine:
     refs: tuple[tuple[str, int, Ref], ...]
     stacks: tuple[Stack, ...]
     inputs: tuple[str, ...]
+    sizes: tuple[str, ...]
     carried: tuple[str, ...]
     run: Callable[..., Any]
     source: str
 
 
-def emit(storage: Storage, phases: Sequence[int]) -> Routine:
-    """One routine for some phases, in order."""
-    writer = _Writer(storage)
+def emit(storage: Storage, phases: Sequence[int], fused: str | None = None) -> Routine:
+    """One routine for some phases, in order; ``fused`` is the dtype of compiled kernels, if there are any."""
+    writer = _Writer(storage, fused)
     for phase in phases:
         calls = storage.calls[phase]
         if phase in _STEPS or phase == CONST:
@@ -147,8 +150,10 @@ def _from_input(call: Call) -> bool:
 
 
 class _Writer:
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
+    def __init__(self, storage: Storage, fused: str | None) -> None:
+        self.storage, self.fused = storage, fused
+        self.sizes: dict[str, str] = {}
+        self.kernels: dict[str, Any] = {}
         self.kind, self.blocks = "", 0
         self.refs: dict[tuple[str, int, Ref], str] = {}
         self.stacks: dict[Stack, str] = {}
@@ -174,8 +179,14 @@ class _Writer:
         if not calls:
             return
         self.kind, self.blocks, self.lines = kind, self.blocks + 1, []
-        for call in calls:
-            self.write(call)
+        for entrywise, group in groupby(calls, key=lambda call: call.kind not in ("product", "gather")):
+            together = list(group)
+            fused = fuse(self.storage, together, self.fused) if entrywise and self.fused and kind != "const" else None
+            if fused is not None:
+                self.kernel(fused)
+                continue
+            for call in together:
+                self.write(call)
         self.lines += self.carries()
         own = {ref: v for (_, n, ref), v in self.refs.items() if n == self.blocks}
         moving = [v for ref, v in own.items() if self.is_list(ref)]
@@ -186,7 +197,7 @@ class _Writer:
 
     def routine(self) -> Routine:
         """All blocks, compiled."""
-        arrays = [*self.refs.values(), *self.stacks.values(), *self.inputs.values()]
+        arrays = [*self.refs.values(), *self.stacks.values(), *self.inputs.values(), *self.sizes.values()]
         head = ["def run(arrays):", *([f"    {', '.join(arrays)}, = arrays"] if arrays else [])]
         back = f"    return ({', '.join(self.carried.values())}{',' if self.carried else ''})"
         source = "\n".join([*head, *self.text, back]) + "\n"
@@ -194,7 +205,8 @@ class _Writer:
         space |= {f"f_{name}": getattr(functions, name) for name in functions.FUNCTIONS}
         space |= {f"own_{name}": f for name, f in _OWN.items()}
         exec(compile(source, "<pass>", "exec"), space)
-        parts = tuple(self.refs), tuple(self.stacks), tuple(self.inputs), tuple(self.carried)
+        space |= self.kernels
+        parts = tuple(self.refs), tuple(self.stacks), tuple(self.inputs), tuple(self.sizes), tuple(self.carried)
         return Routine(*parts, space["run"], source)
 
     # -------------------------------------------------------------------------------------------------------- arguments
@@ -230,6 +242,15 @@ class _Writer:
             self.gather(call.ops[0])
         else:
             self.entrywise(call)
+
+    def kernel(self, fused: Fused) -> None:
+        """One compiled call for many."""
+        name = f"k_{len(self.kernels)}"
+        self.kernels[name] = fused.kernel
+        arguments = []
+        for place, source, shift in fused.arrays:
+            arguments.append(self.var(Ref(place.buffer, 0, len(place.buffer.axes), "flat", shift, source)))
+        self.lines.append(f"{name}({', '.join(arguments)}, {self.name(self.sizes, fused.axis)})")
 
     def entrywise(self, call: Call) -> None:
         """A call of the same kind over neighbours."""

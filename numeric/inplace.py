@@ -47,13 +47,14 @@ class _Rows:
 class Compiled:
     """The blocks of a pass, for any sizes."""
 
-    def __init__(self, graph: Graph, dtype: np.dtype[Any]) -> None:
-        self.graph, self.dtype = graph, dtype
+    def __init__(self, graph: Graph, dtype: np.dtype[Any], *, fused: bool = False) -> None:
+        self.graph, self.dtype, self.fused = graph, dtype, fused
+        kernels = str(dtype) if fused else None
         self.storage = storage = Storage(graph)
         self.const = emit(storage, [CONST])
-        self.forward = emit(storage, [BEFORE, LOOP])
-        self.after = emit(storage, [AFTER])
-        self.reverse = emit(storage, [D_AFTER, D_LOOP, D_BEFORE])
+        self.forward = emit(storage, [BEFORE, LOOP], kernels)
+        self.after = emit(storage, [AFTER], kernels)
+        self.reverse = emit(storage, [D_AFTER, D_LOOP, D_BEFORE], kernels)
         self.outers = tuple(self._outers())
         self.rows = tuple(self._rows())
 
@@ -280,6 +281,7 @@ class Bound:
     def __init__(self, workspace: Workspace, tape: Tape, steps: int, batch: int) -> None:
         self.workspace, self.steps, self.batch, self.rows = workspace, steps, batch, steps * batch
         self.flat = workspace.work | tape
+        self.flat_steps = batch == 1 and not workspace.compiled.fused  # then a step is a vector
         compiled = workspace.compiled
         self.carries = {
             name: (self._carry(buffer, 0), self._carry(buffer, 1)) for name, buffer in compiled.storage.carries.items()
@@ -323,7 +325,7 @@ class Bound:
         width = self.workspace.widths[buffer.index][-1]
         flat, start = self.flat[buffer.index], which * self.workspace.batch * width
         part = flat[start : start + self.batch * width]
-        return part if self.batch == 1 else part.reshape(self.batch, width)
+        return part if self.flat_steps else part.reshape(self.batch, width)
 
     def _form(self, x: Array, ref: Ref) -> Array:
         """Give lanes, the last axis but one, to ``x``."""
@@ -366,7 +368,7 @@ class Bound:
     def _steps(self, ref: Ref, kind: str) -> Any:
         """The view of one step, or the views of all of them, in the order of the loop; without batch axis for one."""
         edges = self.workspace.widths[ref.buffer.index]
-        lead = () if self.batch == 1 else (self.batch,)
+        lead = () if self.flat_steps else (self.batch,)
         part = slice(edges[ref.start], edges[ref.stop])
         if ref.source == "scratch":
             return self._form(self.workspace._scratch(ref, self.batch).reshape(*lead, -1), ref)
@@ -383,7 +385,8 @@ class Bound:
     def run(self, bound: tuple[Routine, list[Any]], inputs: Mapping[str, Array]) -> None:
         """Run a routine; what the recursion carries is left in the first of its two arrays."""
         routine, arrays = bound
-        carried = routine.run((*arrays, *map(self.workspace.matrix, routine.stacks), *map(inputs.get, routine.inputs)))
+        matrices, sizes = map(self.workspace.matrix, routine.stacks), map(self.workspace.sizes.get, routine.sizes)
+        carried = routine.run((*arrays, *matrices, *map(inputs.get, routine.inputs), *sizes))
         for name, array in zip(routine.carried, carried, strict=True):
             if array is not self.carries[name][0]:
                 self.carries[name][0][...] = array

@@ -38,16 +38,18 @@ class Passes:
         self.lock = threading.Lock()
         self.local = threading.local()
 
-    def pass_for(self, active: frozenset[str] | None, *, full: bool, eager: bool) -> Compiled:
+    def pass_for(
+        self, active: frozenset[str] | None, *, full: bool, eager: bool = False, fused: bool = False
+    ) -> Compiled:
         """The compiled pass for a loss that reads ``active``; None: forward only."""
-        key = active, full, eager
+        key = active, full, eager, fused
         if key not in self.compiled:
             with self.lock:
                 if key not in self.compiled:
                     backward = self.backward if active is None else refine(self.backward, active)
                     plans = Plans(backward, active)
                     graph = Graph(plans, want_inputs=full, want_states=full, eager=eager)
-                    self.compiled[key] = Compiled(graph, self.dtype)
+                    self.compiled[key] = Compiled(graph, self.dtype, fused=fused)
         return self.compiled[key]
 
     def session(self, data: Data, loss: Loss | None, *, full: bool) -> Session:
@@ -73,8 +75,10 @@ class Passes:
             return LoopSession(self._loop(loss, active, full=full), data, keep=keep, rows=self.rows)
         cell = self.backward.program.cell
         widest = max(data.sizes[cell.axes[name]] for name in cell.states)
-        eager = active is not None and data.batch * widest * self.dtype.itemsize >= _EAGER
-        return Session(self.pass_for(active, full=full, eager=eager), data, keep=keep, rows=self.rows)
+        large = data.batch * widest * self.dtype.itemsize >= _EAGER
+        fused = large and self.fast is not False and numba_is_there()
+        compiled = self.pass_for(active, full=full, eager=large and active is not None, fused=fused)
+        return Session(compiled, data, keep=keep, rows=self.rows)
 
     def _compiles(self, data: Data, loss: Loss | None) -> bool:
         """Whether the compiled loop runs: where it is asked for, or can be had and is faster."""

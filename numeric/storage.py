@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from numeric.graph import AFTER, CONST, D_LOOP, LOOP, PHASES, SUMS, Graph, Op
 from numeric.lanes import families_of, runs_of
 
-__all__ = ["Buffer", "Call", "Place", "Storage"]
+__all__ = ["FOREVER", "Buffer", "Call", "Place", "Storage"]
 
 _LOOPS = (LOOP, D_LOOP)
-_FOREVER = 10**9
+FOREVER = 10**9
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Storage:
         order = [call for phase in PHASES if phase != SUMS for call in self.calls[phase]]
         self.made = {op: k for k, call in enumerate(order) for op in call.ops}
         self.last = {op: max((self.made[u] for u in op.users if u in self.made), default=-1) for op in self.graph.live}
-        self.last |= dict.fromkeys(self.graph.wanted, _FOREVER)
+        self.last |= dict.fromkeys(self.graph.wanted, FOREVER)
 
     # ---------------------------------------------------------------------------------------------------------- places
 
@@ -143,14 +143,14 @@ class Storage:
         for op, place in self.place.items():
             if place.buffer.kind == "slab" and not op.is_leaf and op.phase <= LOOP:
                 users = (u for u in op.users if u in self.made)
-                if self.last[op] == _FOREVER or any(u.phase >= AFTER for u in users):
+                if self.last[op] == FOREVER or any(u.phase >= AFTER for u in users):
                     place.buffer.tape = True
 
     def _kind(self, family: Sequence[Op]) -> str:
         if family[0].phase not in _LOOPS:
             return "slab"
         inside = all(u.phase == op.phase for op in family for u in op.users if u in self.made)
-        return "step" if inside and not any(self.last[op] == _FOREVER for op in family) else "slab"
+        return "step" if inside and not any(self.last[op] == FOREVER for op in family) else "slab"
 
     def _free_for(self, family: Sequence[Op]) -> Place | None:
         """Where arguments stand, side by side, that these operations read last, member by member."""
