@@ -27,7 +27,7 @@ from derive.program import Pointwise, cut
 from numeric.arguments import Array, Data, as_dtype, check_data, check_sizes
 from numeric.compile import check_constants
 from numeric.losses import evaluate_loss
-from numeric.memory import check_keep
+from numeric.memory import MemoryPlan, check_keep
 from numeric.passes import Passes, check_fast
 from numeric.plan import Plans
 from numeric.problem import Options, Problem, check_problem
@@ -59,12 +59,22 @@ class Result:
 
 
 class Engine:
-    """A cell compiled for NumPy.
+    """A cell compiled for full size.
 
     ``cell`` is a :class:`derive.Cell`, a shipped cell's name or a path; ``dtype`` float64, float32 or complex128 (for
-    the complex step); ``keep`` what is kept between the passes: "all".  ``backward`` puts another backward program in
-    place of the derived one, to see it fail.  An engine holds no state between calls and may be used from several
-    threads.  Raises ValueError for an unknown dtype, and for a constant of the cell that ``dtype`` cannot hold.
+    the complex step).  ``keep`` is what is kept between the passes: "all"; "states", from which the rest is computed
+    again, segment by segment; or a number of bytes, for which a plan is made (:meth:`memory_plan` says what it costs).
+    Every plan gives the same bits.
+
+    ``fast`` is whether Numba's compiled code is used: True, False, or None for whatever is faster where Numba is
+    installed (the environment variable BPTT_FAST, 0 or 1, decides where ``fast`` is left out).  It compiles for a
+    second or two, once for a cell, and the results are equal to rounding.  ``segment`` is the number of rows, steps
+    times sequences, that sums over time are taken over at once.  ``plain`` runs the lambdified program, the specification of
+    all other forms; ``backward`` puts another backward program in place of the derived one, to see it fail.
+
+    An engine may be used from several threads.  It keeps buffers for the last shapes of each thread, so that a call
+    like the one before allocates what it returns and little more; they are freed with the engine.  Raises ValueError
+    for settings that cannot be, and for a constant of the cell that ``dtype`` cannot hold.
 
     >>> engine = Engine("tanh_rnn")
     >>> params = engine.init(seed=0, D=2, H=3, O=2)
@@ -186,6 +196,34 @@ class Engine:
             whole = problem.truncate is None
             found = self._run(problem, True) if whole else self._truncated(problem, full=True)
         return Result(found.loss, found.params, found.inputs, found.initial, found.states, found.outputs)
+
+    def jvp(
+        self, params: Mapping[str, Any], inputs: Any = None, tangents: Mapping[str, Any] | None = None, **given: Any
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Outputs and states and their derivatives along a direction; arguments as for :func:`numeric.jvp`."""
+        from numeric.forward_mode import jvp  # it runs engines itself
+
+        return jvp(self, params, inputs, tangents or {}, **given)
+
+    def memory_plan(self, *, T: int, B: int, lengths: Any = None, **sizes: int) -> MemoryPlan:
+        """What a gradient of T steps and B sequences keeps, and what it computes again.
+
+        ``sizes`` gives every letter of ``cell.dimensions``.  The plan is for the loss that :meth:`backward` takes where
+        nothing is said, and for the form that would run.  Raises ValueError where ``keep`` is too few bytes for any
+        plan, with the least that works.
+
+        >>> print(Engine("tanh_rnn", keep="states", fast=False).memory_plan(T=100_000, B=1, D=10, H=20, O=5))
+        1,284,160 bytes, 4.01% of the full tape: 1 of 25 tapes and 25 states at a time; the forward pass again: 0.96 times
+        """
+        extents = check_sizes(self.cell, sizes)
+        params = {n: np.zeros([extents[x] for x in shape], self.dtype) for n, shape in self.cell.parameters.items()}
+        inputs = {
+            n: np.broadcast_to(np.zeros((), self.dtype), (T, B, extents[self.cell.axes[n]])) for n in self.cell.inputs
+        }
+        on = (self.cell.outputs or self.cell.states)[0]
+        size = {} if self.cell.inputs else {"steps": T, "batch": B}
+        data = check_data(self.cell, self.dtype, params, inputs, None, lengths, **size)
+        return self._passes.plan(data, on)
 
     def _run(self, problem: Problem, full: bool) -> Passed:
         """One pass: with everything that it can give, or lean."""

@@ -401,7 +401,7 @@ class Bound:
             if r.ndim == 1:  # the same at every step
                 np.multiply(r[:, None], d.sum(axis=0)[None, :], out=target)
             else:
-                r.T.dot(d, target)
+                np.matmul(r.T, d, target)  # unlike dot, it does not copy a part of a buffer
             if not first:
                 np.add(total, part, total)
         ones = workspace.ones[: self.rows]

@@ -56,7 +56,7 @@ class MemoryPlan:
         again = f"{self.repeated / self.segments:.2f}"
         return (
             f"{self.bytes:,} bytes, {share:.2%} of the full tape: {kept} at a time; "
-            f"the forward pass is computed {again} times more"
+            f"the forward pass again: {again} times"
         )
 
     def actions(self) -> Iterator[Action]:

@@ -17,7 +17,7 @@ from numeric.arguments import Data
 from numeric.graph import Graph
 from numeric.inplace import Compiled
 from numeric.losses import Loss
-from numeric.memory import Keep
+from numeric.memory import Keep, MemoryPlan
 from numeric.plan import Plans
 from numeric.refine import refine
 from numeric.session import Session
@@ -75,10 +75,16 @@ class Passes:
             return LoopSession(self._loop(loss, active, full=full), data, keep=keep, rows=self.rows)
         cell = self.backward.program.cell
         widest = max(data.sizes[cell.axes[name]] for name in cell.states)
-        large = data.batch * widest * self.dtype.itemsize >= _EAGER
-        fused = large and self.fast is not False and numba_is_there()
-        compiled = self.pass_for(active, full=full, eager=large and active is not None, fused=fused)
+        fused = self.fast is not False and numba_is_there()
+        eager = active is not None and (fused or data.batch * widest * self.dtype.itemsize >= _EAGER)
+        compiled = self.pass_for(active, full=full, eager=eager, fused=fused)
         return Session(compiled, data, keep=keep, rows=self.rows)
+
+    def plan(self, data: Data, on: str) -> MemoryPlan:
+        """What a pass keeps for a loss that reads ``on`` at every step."""
+        full = {on: np.broadcast_to(np.zeros((), np.intp), (data.steps, data.batch))}
+        loss = Loss("softmax_cross_entropy", "every", ..., full, full, 1)
+        return self._made(data, loss, full=False).plan
 
     def _compiles(self, data: Data, loss: Loss | None) -> bool:
         """Whether the compiled loop runs: where it is asked for, or can be had and is faster."""
