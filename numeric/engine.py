@@ -11,6 +11,7 @@ once, and each matrix's gradient is one product over T * B rows.
 from __future__ import annotations
 
 import os
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ class Engine:
     ``fast`` is whether Numba's compiled code is used: True, False, or None for whatever is faster where Numba is
     installed (the environment variable BPTT_FAST, 0 or 1, decides where ``fast`` is left out).  It compiles for a
     second or two, once for a cell, and the results are equal to rounding.  ``segment`` is the number of rows, steps
-    times sequences, that sums over time are taken over at once.  ``plain`` runs the lambdified program, the specification of
-    all other forms; ``backward`` puts another backward program in place of the derived one, to see it fail.
+    times sequences, that sums over time are taken over at once.  ``plain`` runs the lambdified program, which all other
+    forms have to equal; ``backward`` puts another backward program in place of the derived one, to see it fail.
 
     An engine may be used from several threads.  It keeps buffers for the last shapes of each thread, so that a call
     like the one before allocates what it returns and little more; they are freed with the engine.  Raises ValueError
@@ -166,7 +167,10 @@ class Engine:
     def value_and_grad(
         self, params: Mapping[str, Any], inputs: Any = None, targets: Any = None, **options: Unpack[Options]
     ) -> tuple[Any, dict[str, Array]]:
-        """The loss and the gradient of every parameter; arguments as for :meth:`backward`."""
+        """The loss and the gradient of every parameter; arguments as for :meth:`backward`.
+
+        A loss that is inf or nan comes with a RuntimeWarning that names the tensor and the time step where it began.
+        """
         with np.errstate(all="ignore"):
             problem = self._problem(params, inputs, targets, options)
             if self._plain:
@@ -176,7 +180,10 @@ class Engine:
                 passed = self._truncated(problem, full=False)
                 return passed.loss, passed.params
             session = self._passes.session(problem.data, problem.loss, full=False)
-            return session.value_and_grad(problem.loss)
+            loss, gradients = session.value_and_grad(problem.loss)
+        if loss - loss != 0:
+            self._not_finite(loss, params, inputs, targets, options)
+        return loss, gradients
 
     def backward(
         self, params: Mapping[str, Any], inputs: Any = None, targets: Any = None, **options: Unpack[Options]
@@ -195,7 +202,17 @@ class Engine:
                 return self._lambdified(problem, want_inputs=True)
             whole = problem.truncate is None
             found = self._run(problem, True) if whole else self._truncated(problem, full=True)
+        if found.loss - found.loss != 0:
+            self._not_finite(found.loss, params, inputs, targets, options)
         return Result(found.loss, found.params, found.inputs, found.initial, found.states, found.outputs)
+
+    def _not_finite(self, loss: float, params: Any, inputs: Any, targets: Any, options: Options) -> None:
+        """Warn, and say where it began."""
+        from numeric.nonfinite import first_nonfinite  # it is rarely needed
+
+        told: dict[str, Any] = {name: value for name, value in options.items() if name != "truncate"}
+        where = first_nonfinite(self, params, inputs, targets, **told)
+        warnings.warn(f"the loss is {loss}: {where}", RuntimeWarning, stacklevel=3)
 
     def jvp(
         self, params: Mapping[str, Any], inputs: Any = None, tangents: Mapping[str, Any] | None = None, **given: Any
@@ -212,8 +229,9 @@ class Engine:
         nothing is said, and for the form that would run.  Raises ValueError where ``keep`` is too few bytes for any
         plan, with the least that works.
 
-        >>> print(Engine("tanh_rnn", keep="states", fast=False).memory_plan(T=100_000, B=1, D=10, H=20, O=5))
-        1,284,160 bytes, 4.01% of the full tape: 1 of 25 tapes and 25 states at a time; the forward pass again: 0.96 times
+        >>> engine = Engine("tanh_rnn", keep="states", fast=False)
+        >>> engine.memory_plan(T=100_000, B=1, D=10, H=20, O=5).bytes
+        1284160
         """
         extents = check_sizes(self.cell, sizes)
         params = {n: np.zeros([extents[x] for x in shape], self.dtype) for n, shape in self.cell.parameters.items()}

@@ -95,13 +95,20 @@ class Graph:
     """All operations of a pass; ``values`` are the forward values and the derivatives by their symbols.
 
     ``eager`` computes in the loop what could wait until it is over: more calls, but on numbers that are in the cache.
+    ``fused``, where a loop's entrywise calls are one, leaves to it what could have been done before.
     """
 
     def __init__(
-        self, plans: Plans, *, want_inputs: bool = False, want_states: bool = False, eager: bool = False
+        self,
+        plans: Plans,
+        *,
+        want_inputs: bool = False,
+        want_states: bool = False,
+        eager: bool = False,
+        fused: bool = False,
     ) -> None:
         self.plans, self.cell, self.program = plans, plans.cell, plans.program
-        self.want_inputs, self.want_states, self.eager = want_inputs, want_states, eager
+        self.want_inputs, self.want_states, self.eager, self.fused = want_inputs, want_states, eager, fused
         self.made: dict[tuple[object, ...], Op] = {}
         self.ops: list[Op] = []
         self.values: dict[Symbol, Op] = {}
@@ -141,6 +148,8 @@ class Graph:
         args = tuple(self.op("copy", (a,), a.axis, BEFORE, a.data) if a.kind == "input" else a for a in args)
         phase = _earliest((a.phase for a in args), stage)
         if self.eager and phase == AFTER and all(a.phase <= LOOP for a in args):
+            phase = LOOP
+        if self.fused and phase == BEFORE and stage == LOOP:
             phase = LOOP
         if phase == D_BEFORE:
             args = tuple(map(self._kept, args))

@@ -48,7 +48,7 @@ class Passes:
                 if key not in self.compiled:
                     backward = self.backward if active is None else refine(self.backward, active)
                     plans = Plans(backward, active)
-                    graph = Graph(plans, want_inputs=full, want_states=full, eager=eager)
+                    graph = Graph(plans, want_inputs=full, want_states=full, eager=eager, fused=fused)
                     self.compiled[key] = Compiled(graph, self.dtype, fused=fused)
         return self.compiled[key]
 
