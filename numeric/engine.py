@@ -34,7 +34,7 @@ from numeric.plan import Plans
 from numeric.problem import Options, Problem, check_problem
 from numeric.recognise import Recogniser
 from numeric.run import Reverse
-from numeric.segments import ROWS, check_segment
+from numeric.segments import check_segment
 from numeric.session import Passed
 from numeric.tape import run_forward
 from numeric.truncated import run_truncated
@@ -68,10 +68,11 @@ class Engine:
     Every plan gives the same bits.
 
     ``fast`` is whether Numba's compiled code is used: True, False, or None for whatever is faster where Numba is
-    installed (the environment variable BPTT_FAST, 0 or 1, decides where ``fast`` is left out).  It compiles for a
-    second or two, once for a cell, and the results are equal to rounding.  ``segment`` is the number of rows, steps
-    times sequences, that sums over time are taken over at once.  ``plain`` runs the lambdified program, which all other
-    forms have to equal; ``backward`` puts another backward program in place of the derived one, to see it fail.
+    installed (the environment variable BPTT_FAST, 0 or 1, decides where ``fast`` is left out). It compiles for a
+    second or two, once for a cell, and the results are equal to rounding. ``segment`` is the number of rows, steps
+    times sequences, that sums over time are taken over at once; where left out, it depends on the sizes. ``plain``
+    runs the lambdified program, which all other forms have to equal; ``backward`` puts another backward program in
+    place of the derived one, to see it fail.
 
     An engine may be used from several threads.  It keeps buffers for the last shapes of each thread, so that a call
     like the one before allocates what it returns and little more; they are freed with the engine.  Raises ValueError
@@ -92,7 +93,7 @@ class Engine:
         *,
         backward: Backward | None = None,
         plain: bool = False,
-        segment: int = ROWS,
+        segment: int | None = None,
         fast: bool | None = None,
     ) -> None:
         self.plain = plain

@@ -20,6 +20,7 @@ from numeric.losses import Loss
 from numeric.memory import Keep, MemoryPlan
 from numeric.plan import Plans
 from numeric.refine import refine
+from numeric.segments import rows_for
 from numeric.session import Session
 
 __all__ = ["Passes", "check_fast", "numba_is_there"]
@@ -32,7 +33,9 @@ _EAGER = 1 << 14  # bytes of a state at one step from which numbers are better u
 class Passes:
     """The passes of one cell and dtype; may be used from several threads, each with buffers of its own."""
 
-    def __init__(self, backward: Backward, dtype: np.dtype[Any], keep: Keep, rows: int, fast: bool | None) -> None:
+    def __init__(
+        self, backward: Backward, dtype: np.dtype[Any], keep: Keep, rows: int | None, fast: bool | None
+    ) -> None:
         self.backward, self.dtype, self.keep, self.rows, self.fast = backward, dtype, keep, rows, fast
         self.compiled: dict[Any, Any] = {}
         self.lock = threading.Lock()
@@ -69,16 +72,18 @@ class Passes:
     def _made(self, data: Data, loss: Loss | None, *, full: bool) -> Session:
         active = None if loss is None else frozenset(loss.full)
         keep: Keep = "all" if loss is None else self.keep
-        if self._compiles(data, loss):
+        work = sum(data.sizes[r] * data.sizes[c] for r, c in _matrices(self.backward.program.cell))
+        rows = self.rows or rows_for(work)
+        if self._compiles(work, loss):
             from numeric.loop_session import LoopSession
 
-            return LoopSession(self._loop(loss, active, full=full), data, keep=keep, rows=self.rows)
+            return LoopSession(self._loop(loss, active, full=full), data, keep=keep, rows=rows)
         cell = self.backward.program.cell
         widest = max(data.sizes[cell.axes[name]] for name in cell.states)
         fused = self.fast is not False and numba_is_there()
         eager = active is not None and (fused or data.batch * widest * self.dtype.itemsize >= _EAGER)
         compiled = self.pass_for(active, full=full, eager=eager, fused=fused)
-        return Session(compiled, data, keep=keep, rows=self.rows)
+        return Session(compiled, data, keep=keep, rows=rows)
 
     def plan(self, data: Data, on: str) -> MemoryPlan:
         """What a pass keeps for a loss that reads ``on`` at every step."""
@@ -86,12 +91,11 @@ class Passes:
         loss = Loss("softmax_cross_entropy", "every", ..., full, full, 1)
         return self._made(data, loss, full=False).plan
 
-    def _compiles(self, data: Data, loss: Loss | None) -> bool:
+    def _compiles(self, work: int, loss: Loss | None) -> bool:
         """Whether the compiled loop runs: where it is asked for, or can be had and is faster."""
         if self.fast is False or (loss is not None and loss.begin):
             return False
         if self.fast is None:
-            work = sum(data.sizes[r] * data.sizes[c] for r, c in _matrices(self.backward.program.cell))
             return work <= _LOOP_WORK and numba_is_there()
         return True
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from numeric.arguments import Array, Data
 
-__all__ = ["ROWS", "Layout", "Segment", "check_segment", "lay_out"]
+__all__ = ["ROWS", "Layout", "Segment", "check_segment", "lay_out", "rows_for"]
 
-#: Steps times sequences of a segment: large enough that adding the gradients of segments costs little.
+#: Steps times sequences of a segment: so many that adding the segments' gradients costs little beside the products.
 ROWS = 4096
+_LARGE = 120_000  # entries of the matrices from which twice as many are taken
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,15 @@ class Layout:
         return max(s.rows for s in self.segments)
 
 
-def check_segment(rows: object) -> int:
-    """The rows of a segment; raises ValueError for what is no positive whole number."""
+def rows_for(matrices: int) -> int:
+    """The rows of a segment of a cell whose matrices have so many entries."""
+    return 2 * ROWS if matrices >= _LARGE else ROWS
+
+
+def check_segment(rows: object) -> int | None:
+    """The rows of a segment, None for what suits the sizes; raises ValueError for what is no positive whole number."""
+    if rows is None:
+        return None
     if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
         raise ValueError(f"segment is {rows!r}; expected a whole number of rows, steps times sequences, from 1 on")
     return int(rows)

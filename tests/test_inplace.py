@@ -118,7 +118,9 @@ def test_both_programs_give_the_same_numbers_however_time_is_cut(name, dtype, ra
         engine = numeric.Engine(scene.cell, dtype, segment=rows, fast=False)
         truth.check(scene.backward(engine))
         assert {key[2] for key in engine._passes.compiled} == {eager}
-    loss, grads = engine.value_and_grad(scene.params, scene.inputs, scene.targets, initial=scene.initial, **scene.options)
+    loss, grads = engine.value_and_grad(
+        scene.params, scene.inputs, scene.targets, initial=scene.initial, **scene.options
+    )
     right = truth.plain
     truth.check(numeric.Result(loss, grads, right.inputs, right.initial, right.states, right.outputs))
     lengths = scene.options.get("lengths")
@@ -201,7 +203,9 @@ def test_a_mistake_in_the_pass_is_noticed(mistake, monkeypatch):
         scene = scene_of(name, 1, steps=9, batch=3, sizes=(2, 3, 4), loss="linear", at="every")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(passes, "_EAGER", NEVER)
-            found = scene.backward(numeric.Engine(scene.cell, segment=27 if "rows" in mistake.__name__ else 6, fast=False))
+            found = scene.backward(
+                numeric.Engine(scene.cell, segment=27 if "rows" in mistake.__name__ else 6, fast=False)
+            )
         try:
             Truth(scene).check(found)
         except AssertionError:
@@ -244,7 +248,9 @@ def test_a_derivative_from_the_value_alone_is_noticed(name, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["tanh_rnn", "lstm", "lstm_peephole", "gru", "gru_reset_after", "readout in several layers"])
+@pytest.mark.parametrize(
+    "name", ["tanh_rnn", "lstm", "lstm_peephole", "gru", "gru_reset_after", "readout in several layers"]
+)
 def test_saturated_gates_keep_their_digits(name, dtype):
     """Entry by entry, relative to the terms of a step, which are as small as the tails are.
 
@@ -454,7 +460,9 @@ def various(name, dtype="float64"):
     """Scenes of more shapes than buffers are kept for; some are alike but for what they hold, or for their lengths."""
     shapes = [(5, 3, False), (2, 1, False), (5, 3, True), (1, 4, False), (9, 2, True), (7, 3, False), (5, 3, True)]
     return [
-        scene_of(name, k, dtype, steps=steps, batch=batch, ragged=ragged, sizes=(3, 2, 4), loss=LOSSES[4 * (k % 3)]["loss"])
+        scene_of(
+            name, k, dtype, steps=steps, batch=batch, ragged=ragged, sizes=(3, 2, 4), loss=LOSSES[4 * (k % 3)]["loss"]
+        )
         for k, (steps, batch, ragged) in enumerate(shapes)
     ]
 
