@@ -385,11 +385,14 @@ class Bound:
     def run(self, bound: tuple[Routine, list[Any]], inputs: Mapping[str, Array]) -> None:
         """Run a routine; what the recursion carries is left in the first of its two arrays."""
         routine, arrays = bound
-        matrices, sizes = map(self.workspace.matrix, routine.stacks), map(self.workspace.sizes.get, routine.sizes)
+        workspace = self.workspace
+        matrices = [workspace.matrix(stack) for stack in routine.stacks]
+        sizes = [workspace.sizes[letter] for letter in routine.sizes]
         carried = routine.run((*arrays, *matrices, *map(inputs.get, routine.inputs), *sizes))
-        for name, array in zip(routine.carried, carried, strict=True):
-            if array is not self.carries[name][0]:
-                self.carries[name][0][...] = array
+        if carried:
+            for name, array in zip(routine.carried, carried, strict=True):
+                if array is not self.carries[name][0]:
+                    self.carries[name][0][...] = array
 
     def add(self, inputs: Mapping[str, Array]) -> None:
         """Add this segment's sums."""
@@ -400,14 +403,19 @@ class Bound:
             target = total if first else part
             if r.ndim == 1:  # the same at every step
                 np.multiply(r[:, None], d.sum(axis=0)[None, :], out=target)
+            elif d.flags.c_contiguous:
+                r.T.dot(d, target)
             else:
-                np.matmul(r.T, d, target)  # unlike dot, it does not copy a part of a buffer
+                np.matmul(r.T, d, target)  # dot would copy a part of a buffer
             if not first:
                 np.add(total, part, total)
         ones = workspace.ones[: self.rows]
         for rows, (total, part) in zip(self.sums, workspace.row_sums, strict=True):
             target = total if first else part
-            np.matmul(ones, rows, target)
+            if rows.flags.c_contiguous:
+                ones.dot(rows, target)
+            else:
+                np.matmul(ones, rows, target)
             if not first:
                 np.add(total, part, total)
         workspace.empty = False

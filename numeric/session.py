@@ -47,6 +47,7 @@ class Session:
         self.pool: Tape = {}
         self.room = (0, 0)
         self.bounds: dict[tuple[Segment, int], Bound] = {}
+        self.rows_of: tuple[Segment | None, dict[str, Array]] = (None, {})
         self._set_up(data, keep, rows)
 
     def _set_up(self, data: Data, keep: Keep, rows: int) -> None:
@@ -83,6 +84,7 @@ class Session:
             self.bounds = {}
             self.plan = self._planned()
         self.data = data
+        self.rows_of = None, {}
         self.workspace.load(data.params)
         order = self.layout.order
         for name, state in self.current.items():
@@ -109,7 +111,12 @@ class Session:
             self.pool, self.room = self.workspace.pool(*need), need
 
     def inputs(self, segment: Segment) -> dict[str, Array]:
-        """A segment's inputs, (rows, size)."""
+        """A segment's inputs, (rows, size); those of the last segment that was asked for are kept."""
+        if self.rows_of[0] is not segment:
+            self.rows_of = segment, self._inputs(segment)
+        return self.rows_of[1]
+
+    def _inputs(self, segment: Segment) -> dict[str, Array]:
         order, first, last = self.layout.order, segment.first, segment.last
         if order is None:
             return {n: x[first:last].reshape(segment.rows, -1) for n, x in self.data.inputs.items()}

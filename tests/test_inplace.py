@@ -9,6 +9,7 @@ import itertools
 import pickle
 import re
 import tracemalloc
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -71,24 +72,24 @@ def scene_of(cell, turn, dtype="float64", *, steps=5, sizes=None, **more):
 class Truth:
     """What the lambdified program gives for a scene, and the magnitudes that rounding is measured by."""
 
-    def __init__(self, scene, dtype="float64"):
-        self.dtype, self.u = dtype, float(np.finfo(dtype).eps) / 2
+    def __init__(self, scene, dtype="float64", *, entrywise=False):
+        self.dtype, self.u, self.entrywise = dtype, float(np.finfo(dtype).eps) / 2, entrywise
         self.plain = scene.backward(numeric.Engine(scene.cell, dtype, plain=True))
         wide = [converted(x, "float64") for x in (scene.params, scene.inputs, scene.targets)]
         options = converted({**scene.options, "initial": scene.initial}, "float64")
         self.exact = Specification(scene.cell).backward(*wide, **options)
 
     def magnitude(self, group, name):
-        """What an array's error is relative to, entry by entry."""
+        """What an array's error is relative to: the terms of one step, of each entry or of the largest."""
         if group == "outputs":
             return np.maximum(1, np.abs(self.exact.outputs[name]))
         if group == "states":  # sums of terms that may cancel
             return np.maximum(1, np.abs(self.exact.states[name]).max())
         size = self.exact.magnitude[name + "0" * (group == "initial")]
-        return np.maximum(size, float(np.finfo(self.dtype).tiny))
+        return np.maximum(size if self.entrywise else size.max(), float(np.finfo(self.dtype).tiny))
 
     def check(self, found, *, units=UNITS):
-        """Raise AssertionError unless every number is right to a few units."""
+        """Raise AssertionError unless every number is right to some units."""
         assert type(found.loss) is float
         assert abs(found.loss - self.plain.loss) <= units * self.u * max(1, abs(self.plain.loss))
         mine = arrays(found)
@@ -127,6 +128,21 @@ def test_both_programs_give_the_same_numbers_however_time_is_cut(name, dtype, ra
     size = {k: scene.options[k] for k in ("steps", "batch") if k in scene.options}
     forward = engine.forward(scene.params, scene.inputs, scene.initial, lengths, **size)
     truth.check(numeric.Result(loss, grads, right.inputs, right.initial, right.states, forward))
+
+
+@pytest.mark.skipif(not passes.numba_is_there(), reason="needs the extra fast")
+@pytest.mark.parametrize(
+    "name", ["lstm", "several inputs, outputs and states", "readout in several layers", "functions"]
+)
+def test_compiled_kernels_give_the_same_numbers(name, monkeypatch):
+    """The form for matrices that are too large for the compiled loop."""
+    monkeypatch.setattr(passes, "_LOOP_WORK", -1)
+    monkeypatch.delenv("BPTT_FAST")
+    for turn in (1, 3, 7):
+        scene = scene_of(name, turn, ragged=turn == 7, loss="linear", at="every")
+        engine = numeric.Engine(scene.cell, segment=7)
+        Truth(scene).check(scene.backward(engine))
+        assert all(compiled.fused for compiled in engine._passes.compiled.values())
 
 
 def test_eager_passes_have_less_left_for_after_the_loop():
@@ -182,17 +198,20 @@ def _derivatives_are_taken_from_the_argument(patch):
     patch.setattr(emit, "_LOST", 2.0)
 
 
-def _a_factor_loses_its_sign(patch):
+def _a_factor_of_two_is_one_of_them(patch):
     right = refine._Refiner.factor
-
-    def factor(self, e, source):
-        out = right(self, e, source)
-        return -out if out.could_extract_minus_sign() else out
-
-    patch.setattr(refine._Refiner, "factor", factor)
+    patch.setattr(refine._Refiner, "factor", lambda self, e, source: right(self, e.args[0] if e.is_Mul else e, source))
 
 
-MISTAKES = [f for name, f in list(globals().items()) if re.match("_(no|tapes|only|nothing|the|derivatives|a)_", name)]
+MISTAKES = (
+    _no_buffer_outlives_its_first_reader,
+    _tapes_are_shared_by_all_segments,
+    _only_the_first_segment_counts,
+    _nothing_is_carried_into_the_segment_before,
+    _the_last_rows_are_left_out,
+    _derivatives_are_taken_from_the_argument,
+    _a_factor_of_two_is_one_of_them,
+)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda f: f.__name__[1:])
@@ -203,9 +222,8 @@ def test_a_mistake_in_the_pass_is_noticed(mistake, monkeypatch):
         scene = scene_of(name, 1, steps=9, batch=3, sizes=(2, 3, 4), loss="linear", at="every")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(passes, "_EAGER", NEVER)
-            found = scene.backward(
-                numeric.Engine(scene.cell, segment=27 if "rows" in mistake.__name__ else 6, fast=False)
-            )
+            rows = 27 if mistake is _the_last_rows_are_left_out else 6
+            found = scene.backward(numeric.Engine(scene.cell, segment=rows, fast=False))
         try:
             Truth(scene).check(found)
         except AssertionError:
@@ -258,7 +276,8 @@ def test_saturated_gates_keep_their_digits(name, dtype):
     """
     for turn, scale in ((1, 5.0), (2, 30.0), (4, 30.0)):
         scene = scene_of(name, turn, dtype, scale=scale, sizes=(3, 2, 2), steps=4)
-        Truth(scene, dtype).check(scene.backward(numeric.Engine(scene.cell, dtype, fast=False)), units=2**10 * scale)
+        truth = Truth(scene, dtype, entrywise=True)
+        truth.check(scene.backward(numeric.Engine(scene.cell, dtype, fast=False)), units=2**10 * scale)
 
 
 def strided(dtype):
@@ -322,14 +341,14 @@ def test_regrouping_changes_no_number(name):
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru_reset_after", "several inputs, outputs and states"])
 def test_regrouping_a_wrong_program_gives_its_wrong_numbers(name):
     """What is regrouped is what was handed in, and not the right answer."""
-    scene = scene_of(name, 1, loss="linear", at="every", steps=3, batch=2, sizes=(2, 3))
+    scene = scene_of(name, 1, loss="linear", at="every", steps=2, batch=1, sizes=(2,))
     right = scene.backward(numeric.Engine(scene.cell, plain=True))
     planted = list(plant(derive.differentiate(scene.cell).backward))
     different = 0
     for wrong in planted[:: max(1, len(planted) // 6)]:
         refined = refine.refine(wrong.backward, frozenset(scene.options["cotangents"]))
-        expected = scene.backward(numeric.Engine(scene.cell, backward=wrong.backward))
-        found = scene.backward(numeric.Engine(scene.cell, backward=refined))
+        expected = scene.backward(Specification(scene.cell, backward=wrong.backward))
+        found = scene.backward(Specification(scene.cell, backward=refined))
         for key, x in arrays(expected).items():
             np.testing.assert_allclose(arrays(found)[key], x, rtol=1e-9, atol=1e-11)
         different += any(not np.allclose(x, arrays(right)[key]) for key, x in arrays(expected).items())
@@ -410,12 +429,12 @@ def test_names_that_the_text_uses_itself_are_no_danger(dtype):
 
 def growth(name, fast, batch):
     """By how much the peak of a warm call is higher at 4T than at T, in bytes."""
-    engine = numeric.Engine(name, fast=fast)
+    engine = numeric.Engine(name, fast=fast, segment=1 << 20)
     params, random = engine.init(seed=0, D=3, H=8, O=4), np.random.default_rng(0)
     peaks = []
-    for steps in (400, 1600):
+    for steps in (1000, 4000):  # in a thousand rows NumPy's own buffers are full
         x, targets = random.normal(size=(steps, batch, 3)), random.integers(0, 4, (steps, batch))
-        for _ in range(3):
+        for _ in range(2):
             engine.value_and_grad(params, x, targets)
         gc.collect()
         tracemalloc.start()
@@ -435,7 +454,7 @@ def test_a_warm_call_allocates_nothing_that_grows_with_time(fast, name, batch):
 def test_an_array_of_all_steps_is_noticed(monkeypatch):
     right = session.Session.inputs
     monkeypatch.setattr(session.Session, "inputs", lambda *a: {n: x.copy() for n, x in right(*a).items()})
-    assert growth("tanh_rnn", False, 1) > 3 * 8 * 1000
+    assert growth("tanh_rnn", False, 1) > 3 * 8 * 2500
 
 
 # ------------------------------------------------------------------------------------------------- equal questions
@@ -456,36 +475,44 @@ def assert_same_answers(found, right):
         np.testing.assert_array_equal(found[1][1][n], gradient, err_msg=n)
 
 
-def various(name, dtype="float64"):
+SHAPES = ((5, 3, False), (2, 1, False), (5, 3, True), (1, 4, False), (9, 2, True), (7, 3, False), (5, 3, True))
+
+
+def various(name, losses):
     """Scenes of more shapes than buffers are kept for; some are alike but for what they hold, or for their lengths."""
-    shapes = [(5, 3, False), (2, 1, False), (5, 3, True), (1, 4, False), (9, 2, True), (7, 3, False), (5, 3, True)]
     return [
         scene_of(
-            name, k, dtype, steps=steps, batch=batch, ragged=ragged, sizes=(3, 2, 4), loss=LOSSES[4 * (k % 3)]["loss"]
+            name, k, steps=steps, batch=batch, ragged=ragged, sizes=(3, 2, 4), at="every", loss=losses[k % len(losses)]
         )
-        for k, (steps, batch, ragged) in enumerate(shapes)
+        for k, (steps, batch, ragged) in enumerate(SHAPES)
     ]
 
 
-@pytest.mark.parametrize("fast", FAST)
-@pytest.mark.parametrize("name", ["lstm", "several inputs, outputs and states"])
-def test_an_answer_depends_on_no_other_question(name, fast):
+@pytest.mark.parametrize(
+    ("name", "losses", "fast"),
+    [
+        ("lstm", ("linear", "softmax_cross_entropy", "squared_error"), False),
+        ("several inputs, outputs and states", ("linear", "softmax_cross_entropy"), False),
+        pytest.param("tanh_rnn", ("softmax_cross_entropy",), True, marks=FAST[1].marks),
+    ],
+)
+def test_an_answer_depends_on_no_other_question(name, losses, fast):
     """Not on those before it, even if they overflowed or were refused, and not on those in other threads."""
-    if fast and name != "lstm":
-        pytest.skip("compiling takes seconds; one cell is enough")
-    scenes = various(name)
-    fresh = [ask(numeric.Engine(name_or_cell, segment=6, fast=fast), s) for s in scenes for name_or_cell in [s.cell]]
+    scenes = various(name, losses)
+    fresh = [ask(numeric.Engine(scene.cell, segment=6, fast=fast), scene) for scene in scenes]
     engine = numeric.Engine(scenes[0].cell, segment=6, fast=fast)
     for k in (0, 1, 2, 6, 3, 4, 5, 0, 2, 6, 0):
         assert_same_answers(ask(engine, scenes[k]), fresh[k])
         broken = copy.deepcopy(scenes[k])
-        broken.params = {n: 1e200 * p for n, p in broken.params.items()}
-        assert not np.isfinite(broken.backward(engine).loss) or name == "lstm"
-        broken.params = {n: p * np.nan for n, p in broken.params.items()}
+        broken.params = {n: 1e308 * np.sign(p) for n, p in broken.params.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            assert not np.isfinite(broken.backward(engine).loss)
+        broken.params["b" if "b" in broken.params else next(iter(broken.params))][...] = np.nan
         with pytest.raises(ValueError, match="nan"):
             broken.backward(engine)
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda s: ask(engine, s), scenes * 3))
+        answers = list(pool.map(lambda scene: ask(engine, scene), scenes * 3))
     for found, right in zip(answers, fresh * 3, strict=True):
         assert_same_answers(found, right)
 
@@ -501,7 +528,7 @@ def test_a_buffer_that_is_not_cleared_is_noticed(monkeypatch):
 
     monkeypatch.setattr(session.Session, "begin", begin)
     with pytest.raises(AssertionError):
-        test_an_answer_depends_on_no_other_question("lstm", False)
+        test_an_answer_depends_on_no_other_question("lstm", ("linear",), False)
 
 
 def misaligned(x):
@@ -537,24 +564,23 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("fast", FAST)
-def test_numbers_do_not_depend_on_how_they_lie_in_memory(fast, form, dtype):
+def test_numbers_do_not_depend_on_how_they_lie_in_memory(fast, form):
     change = FORMS[form]
-    engine = numeric.Engine("lstm", dtype, fast=fast)
-    for loss in ("softmax_cross_entropy", "squared_error")[: 1 if fast else 2]:
-        scene = scene_of("lstm", 1, dtype, batch=3, sizes=(4, 3, 2), loss=loss, at="every")
-        for initial in (scene.initial, {}):  # the second is recognised from its second call on
+    for dtype, loss in itertools.product(DTYPES[fast:], ("softmax_cross_entropy", "squared_error")[fast:]):
+        name = "tanh_rnn" if fast else "lstm"
+        engine = numeric.Engine(name, dtype, fast=fast)
+        scene = scene_of(name, 1, dtype, batch=3, sizes=(4, 3, 2), loss=loss, at="every")
+        for initial in (scene.initial, {}):
             scene.initial = initial
             right = ask(engine, scene)
-            assert_same_answers(ask(engine, scene), right)
             other = copy.copy(scene)
             other.params = {n: change(p) for n, p in scene.params.items()}
             other.inputs = change(scene.inputs["x"])
             other.initial = {n: change(s) for n, s in initial.items()}
             other.targets = change(scene.targets)
-            for one in (other, other, scene):
+            for one in (scene, other, other, scene):
                 assert_same_answers(ask(engine, one), right)
 
 
@@ -640,10 +666,12 @@ def test_numbers_whose_squares_overflow_are_numbers(where, dtype):
     known = Known(dtype, loss="squared_error")
     array = known.params.get(where) if where in known.params else getattr(known, where)
     array.reshape(-1)[:2] = 3e19 if dtype == "float32" else 1e160
-    plain = numeric.Engine("tanh_rnn", dtype, plain=True)
-    expected = plain.value_and_grad(known.params, known.inputs, known.targets, **known.options)
+    wide = converted(known.params, "float64"), known.inputs.astype(float), known.targets.astype(float)
+    expected = numeric.Engine("tanh_rnn", plain=True).value_and_grad(*wide, **known.options)
     for _ in range(2):
-        found = known.call()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # in float64 the loss itself overflows
+            found = known.call()
         np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
         for n, gradient in expected[1].items():
             np.testing.assert_allclose(found[1][n], gradient, rtol=1e-4, atol=1e-6 * np.abs(gradient).max())

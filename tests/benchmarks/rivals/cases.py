@@ -120,7 +120,7 @@ CASES: tuple[Case, ...] = (
 
 MEMORY_CASES: tuple[MemoryCase, ...] = (
     MemoryCase(_long("float64", 1_000_000)),
-    MemoryCase(Problem("lstm", "float64", T=10_000, B=8, D=32, H=64, O=10)),
+    MemoryCase(Problem("lstm", "float64", T=60_000, B=8, D=10, H=20, O=5)),
 )
 
 
