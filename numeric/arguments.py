@@ -22,7 +22,9 @@ __all__ = [
     "check_data",
     "check_finite",
     "check_known",
+    "check_lengths",
     "check_sizes",
+    "positive_integer",
     "raw_array",
     "unpadded",
 ]
@@ -145,7 +147,8 @@ def _check_names(what: str, given: Iterable[str], expected: Iterable[str]) -> No
         raise ValueError(f"missing {what} {', '.join(missing)}; expected {', '.join(expected)}")
 
 
-def _positive(name: str, n: Any) -> int:
+def positive_integer(name: str, n: Any) -> int:
+    """``n`` as an int; raises ValueError for what is no whole number from 1 on."""
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"{name} is {n!r}; expected a positive integer")
     return int(n)
@@ -154,7 +157,7 @@ def _positive(name: str, n: Any) -> int:
 def check_sizes(cell: Cell, given: Mapping[str, Any]) -> dict[str, int]:
     """One positive integer for each size letter."""
     _check_names("size", given, cell.dimensions)
-    return {letter: _positive(f"the size {letter}", given[letter]) for letter in cell.dimensions}
+    return {letter: positive_integer(f"the size {letter}", given[letter]) for letter in cell.dimensions}
 
 
 class _Sizes:
@@ -213,7 +216,7 @@ def check_data(
         sizes.match(name, array, ("T", "B", cell.axes[name]))
     found_initial = _initial(cell, dtype, initial, sizes)
     total, count = _extent("steps", "T", sizes, steps), _extent("batch", "B", sizes, batch)
-    checked_lengths = _lengths(lengths, total, count)
+    checked_lengths = check_lengths(lengths, total, count)
     found_inputs = {name: unpadded(name, array, checked_lengths) for name, array in found_inputs.items()}
     for name in cell.states:
         if name not in found_initial:
@@ -260,7 +263,7 @@ def _size(cell: Cell, letter: str, name: str, sizes: _Sizes) -> int:
 
 def _extent(name: str, letter: str, sizes: _Sizes, given: Any) -> int:
     """T or B, as an array or ``steps``, ``batch`` say it."""
-    said = None if given is None else _positive(name, given)
+    said = None if given is None else positive_integer(name, given)
     if letter in sizes.of:
         n, source = sizes.of[letter]
         if said not in (None, n):
@@ -271,7 +274,8 @@ def _extent(name: str, letter: str, sizes: _Sizes, given: Any) -> int:
     return said
 
 
-def _lengths(lengths: Any, steps: int, batch: int) -> Array | None:
+def check_lengths(lengths: Any, steps: int, batch: int) -> Array | None:
+    """Each sequence's number of steps; None where all have all of them."""
     if lengths is None:
         return None
     array = raw_array("lengths", lengths)

@@ -195,7 +195,8 @@ class _Writer:
         self.kind, self.blocks, self.lines = kind, self.blocks + 1, []
         for entrywise, group in groupby(calls, key=lambda call: call.kind not in ("product", "gather")):
             together = list(group)
-            fused = fuse(self.storage, together, self.fused) if entrywise and self.fused and kind != "const" else None
+            fusible = entrywise and kind in ("chunks", "steps", "back")  # the others are what inputs are copied by
+            fused = fuse(self.storage, together, self.fused) if fusible and self.fused else None
             if fused is not None:
                 self.kernel(fused)
                 continue

@@ -25,7 +25,7 @@ from derive.adjoint import Backward, Through, differentiate_step
 from derive.cell import Cell
 from derive.parse import load
 from derive.program import Pointwise, cut
-from numeric.arguments import Array, Data, as_dtype, check_data, check_sizes
+from numeric.arguments import Array, Data, as_dtype, check_data, check_lengths, check_sizes, positive_integer
 from numeric.compile import check_constants
 from numeric.losses import evaluate_loss
 from numeric.memory import MemoryPlan, check_keep
@@ -235,13 +235,10 @@ class Engine:
         1284160
         """
         extents = check_sizes(self.cell, sizes)
-        params = {n: np.zeros([extents[x] for x in shape], self.dtype) for n, shape in self.cell.parameters.items()}
-        inputs = {
-            n: np.broadcast_to(np.zeros((), self.dtype), (T, B, extents[self.cell.axes[n]])) for n in self.cell.inputs
-        }
+        steps, batch = positive_integer("T", T), positive_integer("B", B)
         on = (self.cell.outputs or self.cell.states)[0]
-        size = {} if self.cell.inputs else {"steps": T, "batch": B}
-        data = check_data(self.cell, self.dtype, params, inputs, None, lengths, **size)
+        ends = check_lengths(lengths, steps, batch)
+        data = Data(self.dtype, {}, {}, {}, ends, steps, batch, extents)
         return self._passes.plan(data, on)
 
     def _run(self, problem: Problem, full: bool) -> Passed:

@@ -138,7 +138,10 @@ class Workspace:
         ]
         self.empty = True
         self.params: Mapping[str, Array] = {}
-        self.const_arrays = [self.constant(ref) for _, _, ref in compiled.const.refs]
+        self.const_arrays = [
+            np.empty_like(self.constant(ref)) if ref.source == "scratch" else self.constant(ref)
+            for _, _, ref in compiled.const.refs
+        ]
 
     # ------------------------------------------------------------------------------------------------------------- room
 
@@ -289,7 +292,9 @@ class Bound:
         self.forward, self.after, self.reverse = map(self._bind, (compiled.forward, compiled.after, compiled.reverse))
         self.states = {name: self._state(buffer) for name, buffer in compiled.storage.states.items()}
         graph = compiled.graph
-        self.outputs = {n: self.value(op) for n, op in graph.outputs.items() if op in compiled.storage.place}
+        # an output that nothing asked for may have room for one step only, or none
+        wanted = {n: op for n, op in graph.outputs.items() if op in graph.wanted}
+        self.outputs = {n: self.value(op) for n, op in wanted.items()}
         self.outputs |= {n: self.value(op) for n, op in graph.states.items()}
         self.locals = {str(op.data): self.value(op) for op in graph.live if op.kind == "local"}
         self.d_states = {n: self.value(op) for n, op in graph.d_states.items()} if graph.want_states else {}

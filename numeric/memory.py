@@ -132,7 +132,7 @@ def plan_memory(keep: Keep, segments: int, tape_bytes: int, state_bytes: int, fu
     if keep == "states":
         return plan(1, segments)
     assert not isinstance(keep, str)
-    least = tape_bytes + state_bytes
+    least = min(tape_bytes + state_bytes, full_bytes)
     if keep < least:
         raise ValueError(
             f"keep is {keep:,} bytes; the least that works for {segments} segments is {least:,} bytes: one segment's "

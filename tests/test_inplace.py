@@ -320,7 +320,7 @@ def test_negating_in_place_would_be_noticed_where_numpy_gets_it_wrong(dtype, mon
 @pytest.mark.parametrize("name", derive.cells())
 def test_layers_of_one_unit(name, dtype, batch):
     """Each gate is a column of a buffer of several."""
-    for turn in range(3):
+    for turn in range(2):
         scene = scene_of(name, turn, dtype, sizes=(1,), batch=batch, scale=1.0)
         Truth(scene, dtype).check(scene.backward(numeric.Engine(scene.cell, dtype, fast=False)))
 
@@ -427,15 +427,14 @@ def test_names_that_the_text_uses_itself_are_no_danger(dtype):
 # ------------------------------------------------------------------------------------------------- nothing grows with T
 
 
-def growth(name, fast, batch):
-    """By how much the peak of a warm call is higher at 4T than at T, in bytes."""
-    engine = numeric.Engine(name, fast=fast, segment=1 << 20)
+def growth(engine, batch):
+    """By how much the peak of a warm call is higher at 3T than at T, in bytes."""
     params, random = engine.init(seed=0, D=3, H=8, O=4), np.random.default_rng(0)
     peaks = []
-    for steps in (1000, 4000):  # in a thousand rows NumPy's own buffers are full
+    for steps in (1200, 3600):  # NumPy's own buffers are full when there are 8192 numbers
         x, targets = random.normal(size=(steps, batch, 3)), random.integers(0, 4, (steps, batch))
-        for _ in range(2):
-            engine.value_and_grad(params, x, targets)
+        engine.value_and_grad(params, x, targets)
+        engine.value_and_grad(params, x, targets)
         gc.collect()
         tracemalloc.start()
         engine.value_and_grad(params, x, targets)
@@ -444,17 +443,18 @@ def growth(name, fast, batch):
     return peaks[1] - peaks[0]
 
 
-@pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("name", ["tanh_rnn", "lstm", "gru"])
 @pytest.mark.parametrize("fast", FAST)
-def test_a_warm_call_allocates_nothing_that_grows_with_time(fast, name, batch):
-    assert growth(name, fast, batch) < 4000
+def test_a_warm_call_allocates_nothing_that_grows_with_time(fast, name):
+    engine = numeric.Engine(name, fast=fast, segment=1 << 20)
+    for batch in (1, 4):
+        assert growth(engine, batch) < 3000
 
 
 def test_an_array_of_all_steps_is_noticed(monkeypatch):
     right = session.Session.inputs
     monkeypatch.setattr(session.Session, "inputs", lambda *a: {n: x.copy() for n, x in right(*a).items()})
-    assert growth("tanh_rnn", False, 1) > 3 * 8 * 2500
+    assert growth(numeric.Engine("tanh_rnn", fast=False, segment=1 << 20), 1) > 3 * 8 * 2000
 
 
 # ------------------------------------------------------------------------------------------------- equal questions
