@@ -66,6 +66,8 @@ def check_gradients(
     in every entry, and the dot-product law along directions in which every entry moves.  The engine must compute in
     float64.  Raises ValueError and TypeError as the engine does, and ValueError for an unknown method.
     """
+    if not isinstance(engine, Engine):
+        raise TypeError(f"engine has type {type(engine).__name__}; expected a numeric.Engine")
     if str(engine.dtype) != "float64":
         raise ValueError(f"check_gradients looks at float64 engines; found {engine.dtype}")
     check_known("method", methods, METHODS)

@@ -96,6 +96,10 @@ class Engine:
         segment: int | None = None,
         fast: bool | None = None,
     ) -> None:
+        if not isinstance(plain, bool):
+            raise ValueError(f"plain is {plain!r}; expected True or False")
+        if backward is not None and not isinstance(backward, Backward):
+            raise TypeError(f"backward has type {type(backward).__name__}; expected a derive.adjoint.Backward")
         self.plain = plain
         self.cell = cell if isinstance(cell, Cell) else load(cell)
         self.dtype = as_dtype(dtype)

@@ -47,6 +47,8 @@ def jvp(
     >>> outputs["y"].shape, moved["h"].shape
     ((4, 1, 2), (4, 1, 3))
     """
+    if not isinstance(engine, Engine):
+        raise TypeError(f"engine has type {type(engine).__name__}; expected a numeric.Engine")
     data = check_data(engine.cell, engine.dtype, params, inputs, initial, lengths, steps=steps, batch=batch)
     moves = check_tangents(engine.cell, data, tangents)
     prefix, cell = prefix_of(engine.cell), engine.cell

@@ -132,7 +132,7 @@ def check_fast(fast: object) -> bool | None:
         if said not in ("", "0", "1"):
             raise ValueError(f"the environment variable BPTT_FAST is {said!r}; expected 0, 1 or nothing")
         fast = None if not said else said == "1"
-    if fast not in (None, True, False):
+    if not (fast is None or isinstance(fast, bool)):
         raise ValueError(f"fast is {fast!r}; expected True, False, or None for whatever is faster")
     if fast and not numba_is_there():
         raise ValueError("fast is True, but Numba is not installed; pip install 'bptt[fast]'")
