@@ -275,7 +275,8 @@ class Workspace:
                 begin = edges[rows.terms.start]
                 part = sums[edges[rows.terms.start + k] - begin : edges[rows.terms.start + k + 1] - begin]
                 put(name, part if self.params[name].ndim else np.asarray(part.sum()))
-        return {name: out[name] if name in out else np.zeros_like(p) for name, p in self.params.items()}
+        names = self.compiled.graph.cell.parameters
+        return {name: out[name] if name in out else np.zeros_like(self.params[name]) for name in names}
 
 
 class Bound:

@@ -113,7 +113,7 @@ class LoopSession(Session):
             targets = [array.astype(np.int64, copy=False) for array in targets]
         if order is not None:
             targets = [np.ascontiguousarray(x[order] if loss.at == "last" else x[:, order]) for x in targets]
-        self.targets = tuple(targets)
+        self.targets = tuple([np.ascontiguousarray(x) for x in targets])
         self.ends = None
         if loss.at == "last":
             lengths = np.full(data.batch, data.steps) if data.lengths is None else data.lengths

@@ -79,11 +79,13 @@ class Recogniser:
         if classes:
             if np.maximum.reduce(flat.view(_UNSIGNED[flat.itemsize])) >= classes:  # what is negative is large there
                 return None
+            if classes > 1 << (8 * flat.itemsize - 1) and np.minimum.reduce(flat) < 0:  # unless classes are so many
+                return None
         else:
             total = flat.dot(flat)
             if total - total != 0:
                 return None
-        data = _changed(problem.data, params=params, inputs={self.input: inputs})
+        data = _changed(problem.data, params={name: params[name] for name in self.names}, inputs={self.input: inputs})
         loss = problem.loss
         full = dict.fromkeys(loss.full, targets)
         return _changed(problem, data=data, loss=_changed(loss, full=full, given=full))

@@ -17,6 +17,8 @@ from numeric.segments import ROWS, Segment, lay_out
 
 __all__ = ["Passed", "Session"]
 
+_BOUND = 8  # segments whose views are kept
+
 
 @dataclass
 class Passed:
@@ -46,7 +48,7 @@ class Session:
         self.row_loss = RowLoss(most, data.dtype)
         self.pool: Tape = {}
         self.room = (0, 0)
-        self.bounds: dict[tuple[Segment, int], Bound] = {}
+        self.bounds: dict[Any, Bound] = {}
         self.rows_of: tuple[Segment | None, dict[str, Array]] = (None, {})
         self._set_up(data, keep, rows)
 
@@ -92,14 +94,14 @@ class Session:
 
     def bound(self, segment: Segment, slot: int) -> Bound:
         """The views of a segment over a tape; with all tapes kept, each has its own part of one."""
-        key = segment, slot
+        whole = self.plan.tapes == self.plan.segments
+        key = (segment, 0) if whole else ((segment.steps, segment.batch), slot)
         if key not in self.bounds:
             self._need_room()
-            if self.plan.tapes == self.plan.segments:
-                row, end = segment.row, segment.end
-            else:
-                row, end = slot * self.layout.most, slot * self.data.batch
+            row, end = (segment.row, segment.end) if whole else (slot * self.layout.most, slot * self.data.batch)
             part = self.workspace.part(self.pool, row, end, segment.rows, segment.batch)
+            if len(self.bounds) >= _BOUND:  # the views of a long time would take more than its numbers
+                self.bounds.clear()
             self.bounds[key] = Bound(self.workspace, part, segment.steps, segment.batch)
         return self.bounds[key]
 

@@ -111,7 +111,7 @@ def _stretch(data: Data, state: Mapping[str, Array], start: int, stop: int) -> t
 def _part_of_loss(loss: Loss, data: Data, window: Window, who: Array) -> Loss:
     """What a window has of a loss."""
     if loss.at == "every":
-        full = {root: array[window.start : window.stop, who] for root, array in loss.full.items()}
+        full = {n: np.ascontiguousarray(array[window.start : window.stop, who]) for n, array in loss.full.items()}
         return replace(loss, full=full, begin=window.first - window.start)
     ends = np.full(who.size, data.steps) if data.lengths is None else data.lengths[who]
     counts = (ends > window.first) & (ends <= window.stop)

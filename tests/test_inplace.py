@@ -45,9 +45,11 @@ FAST = [
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory):
+def own_cache(tmp_path_factory):
+    """A place for compiled loops that the workers of a run share."""
+    base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BPTT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("BPTT_CACHE", str((base.parent if base.name.startswith("popen") else base) / "loops"))
         yield
 
 
@@ -131,14 +133,12 @@ def test_both_programs_give_the_same_numbers_however_time_is_cut(name, dtype, ra
 
 
 @pytest.mark.skipif(not passes.numba_is_there(), reason="needs the extra fast")
-@pytest.mark.parametrize(
-    "name", ["lstm", "several inputs, outputs and states", "readout in several layers", "functions"]
-)
+@pytest.mark.parametrize("name", ["lstm", "several inputs, outputs and states", "readout in several layers"])
 def test_compiled_kernels_give_the_same_numbers(name, monkeypatch):
     """The form for matrices that are too large for the compiled loop."""
     monkeypatch.setattr(passes, "_LOOP_WORK", -1)
     monkeypatch.delenv("BPTT_FAST")
-    for turn in (1, 3, 7):
+    for turn in (1, 7):
         scene = scene_of(name, turn, ragged=turn == 7, loss="linear", at="every")
         engine = numeric.Engine(scene.cell, segment=7)
         Truth(scene).check(scene.backward(engine))
@@ -280,6 +280,23 @@ def test_saturated_gates_keep_their_digits(name, dtype):
         truth.check(scene.backward(numeric.Engine(scene.cell, dtype, fast=False)), units=2**10 * scale)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_derivative_that_vanishes_keeps_its_digits_until_it_is_flushed(dtype):
+    """Along hundreds of steps, down to a few thousand times the smallest normal number; then it is zero."""
+    u, tiny = float(np.finfo(dtype).eps) / 2, float(np.finfo(dtype).tiny)
+    engine, steps = numeric.Engine("tanh_rnn", dtype, fast=False), 400
+    scene = scene_of("tanh_rnn", 1, dtype, steps=steps, batch=2, sizes=(1,), loss="linear", at="last")
+    scene.params["W_hh"][...] = 0.1 if dtype == "float64" else 0.7
+    found = scene.backward(engine)
+    right = scene.backward(numeric.Engine("tanh_rnn", dtype, plain=True))
+    for n in ("inputs", "states"):
+        for x, y in zip(getattr(found, n).values(), getattr(right, n).values(), strict=True):
+            kept = np.abs(y) > 2**13 * tiny * max(1, np.abs(y[-1]).max())
+            assert 20 < kept.all(axis=(1, 2)).sum() < steps
+            assert (np.abs(x - y)[kept] <= 8 * steps * u * np.abs(y[kept])).all()
+            assert not x[: steps // 16].any()
+
+
 def strided(dtype):
     """Views of one column, and of some columns, of arrays of every small width."""
     for rows, width in itertools.product((1, 2, 3, 5, 17), range(1, 20)):
@@ -305,14 +322,18 @@ def negating_in_place(x, out):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_negating_in_place_would_be_noticed_where_numpy_gets_it_wrong(dtype, monkeypatch):
-    width = 32 // np.dtype(dtype).itemsize * (2 if dtype == "float64" else 1)
-    x = np.ones((5, width // 2 if dtype == "float32" else width), dtype)
-    np.negative(x[:, :1], x[:, :1])
-    if (x[:, 0] == -1).all():
+    width = {"float32": 4, "float64": 8}[dtype]
+    column = np.arange(5.0 * width).astype(dtype).reshape(5, width)[:, :1]
+    right = -column.copy()
+    if np.array_equal(np.negative(column, column), right):
         pytest.skip("this NumPy negates in place")
     monkeypatch.setattr(emit, "sigmoid", negating_in_place)
     with pytest.raises(AssertionError):
         test_the_sigmoid_in_place_is_right_for_every_stride(dtype)
+    if dtype == "float32":  # three gates and what is added to them are four columns
+        monkeypatch.setitem(emit._OWN, "sigmoid", negating_in_place)
+        with pytest.raises(AssertionError):
+            test_layers_of_one_unit("lstm_peephole", dtype, 5)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -364,10 +385,11 @@ HOSTILE = """
     copyto[t] = sigmoid(__import__ @ v0[t] + own_sigmoid)*copyto[t-1] + zip[t]
     out[t] = open @ v0[t] + matmul*(f_tanh @ copyto[t])"""
 
-OWN = r"v\d+|run|arrays|zip|f_\w+|own_\w+|add|subtract|multiply|divide|tanh|exp|sqrt|copyto|matmul"
+OWN = r"v\d+|run|arrays|count|flush|zip|f_\w+|own_\w+|add|subtract|multiply|divide|tanh|exp|sqrt|copyto|matmul"
 PARTS = (
     ast.Module, ast.FunctionDef, ast.arguments, ast.arg, ast.For, ast.Return, ast.Assign, ast.Expr, ast.Call, ast.Tuple,
-    ast.Name, ast.Load, ast.Store, ast.Attribute, ast.Constant, ast.UnaryOp, ast.USub,
+    ast.Name, ast.Load, ast.Store, ast.Attribute, ast.Constant, ast.UnaryOp, ast.USub, ast.Not, ast.If, ast.BinOp,
+    ast.BitAnd, ast.AugAssign, ast.Add,
 )  # fmt: skip
 
 
@@ -383,7 +405,7 @@ def check_text(source):
             case ast.Attribute(attr=name):
                 assert name == "dot"
             case ast.Constant(value=number):
-                assert number == 1
+                assert type(number) is int
             case ast.FunctionDef(name=name):
                 assert (name, part.decorator_list) == ("run", [])
 
@@ -411,7 +433,8 @@ def test_the_text_of_a_pass_has_no_name_of_the_cell(eager, monkeypatch):
             check_text(text)
     for text in (
         "import os", "def run(arrays):\n    x = arrays", "run(v0.__class__)", "exec(v0)", "v0['x']", "lambda v0: v0",
-        "v0.dot(1, 'x')", "f_open(v0)", "own_exec(v0)", "def run(arrays):\n    yield v0", "(v0 := v1)", "open",
+        "v0.dot(1, 'x')", "f_open(v0)", "own_exec(v0)", "def run(arrays):\n    yield v0", "(v0 := v1)", "open", "1.5",
+        "count = None", "v0 += [1]",
     ):  # fmt: skip
         with pytest.raises(AssertionError):
             check_text(text)
@@ -428,12 +451,11 @@ def test_names_that_the_text_uses_itself_are_no_danger(dtype):
 
 
 def growth(engine, batch):
-    """By how much the peak of a warm call is higher at 3T than at T, in bytes."""
+    """By how much the peak of a warm call is higher at 2T than at T, in bytes."""
     params, random = engine.init(seed=0, D=3, H=8, O=4), np.random.default_rng(0)
     peaks = []
-    for steps in (1200, 3600):  # NumPy's own buffers are full when there are 8192 numbers
+    for steps in (1200, 2400):  # NumPy's own buffers are full when there are 8192 numbers
         x, targets = random.normal(size=(steps, batch, 3)), random.integers(0, 4, (steps, batch))
-        engine.value_and_grad(params, x, targets)
         engine.value_and_grad(params, x, targets)
         gc.collect()
         tracemalloc.start()
@@ -454,7 +476,7 @@ def test_a_warm_call_allocates_nothing_that_grows_with_time(fast, name):
 def test_an_array_of_all_steps_is_noticed(monkeypatch):
     right = session.Session.inputs
     monkeypatch.setattr(session.Session, "inputs", lambda *a: {n: x.copy() for n, x in right(*a).items()})
-    assert growth(numeric.Engine("tanh_rnn", fast=False, segment=1 << 20), 1) > 3 * 8 * 2000
+    assert growth(numeric.Engine("tanh_rnn", fast=False, segment=1 << 20), 1) > 3 * 8 * 1000
 
 
 # ------------------------------------------------------------------------------------------------- equal questions
@@ -568,8 +590,8 @@ FORMS = {
 @pytest.mark.parametrize("fast", FAST)
 def test_numbers_do_not_depend_on_how_they_lie_in_memory(fast, form):
     change = FORMS[form]
-    for dtype, loss in itertools.product(DTYPES[fast:], ("softmax_cross_entropy", "squared_error")[fast:]):
-        name = "tanh_rnn" if fast else "lstm"
+    name, many = ("tanh_rnn", 1) if fast else ("lstm", 2)
+    for dtype, loss in itertools.product(DTYPES[:many], ("softmax_cross_entropy", "squared_error")[:many]):
         engine = numeric.Engine(name, dtype, fast=fast)
         scene = scene_of(name, 1, dtype, batch=3, sizes=(4, 3, 2), loss=loss, at="every")
         for initial in (scene.initial, {}):

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 from problems import make_scene
-from test_inplace import FAST
+from test_inplace import FAST, own_cache  # noqa: F401 - the fixture is used by all
 from test_passes import arrays, assert_same
 
 import derive
@@ -27,14 +27,7 @@ WINDOWS = ((1, 1), (2, 2), (3, 3), (5, 5), (1, 2), (1, 3), (2, 3), (2, 5), (3, 4
 CASES = [(name, at, ragged) for name in ("tanh_rnn", "lstm") for at in ("every", "last") for ragged in (False, True)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BPTT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-def scene_of(name, at="every", ragged=False, *, steps=T, loss="softmax_cross_entropy", **more):  # noqa: FBT002
+def scene_of(name, at="every", ragged=False, *, steps=T, loss="softmax_cross_entropy", **more):
     cell = derive.load(name)
     sizes = dict(zip(cell.dimensions, (3, 4, 2), strict=False))
     scene = make_scene(cell, 1, steps=steps, batch=B, sizes=sizes, loss=loss, at=at, scale=2.0, **more)
@@ -317,7 +310,7 @@ def test_cells_without_inputs_and_without_outputs_are_truncated_too(k):
         assert_same(truncated_pass(scene, engine, 5), full)
 
 
-# ---------------------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
