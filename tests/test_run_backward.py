@@ -63,7 +63,7 @@ def run(text, scene, **more):
 
 
 def engine_result(scene, dtype="float64"):
-    return scene.backward(numeric.Engine(scene.cell, dtype))
+    return scene.backward(numeric.Engine(scene.cell, dtype, plain=True))  # files run the same forward program
 
 
 def distance(found, right, scene):
