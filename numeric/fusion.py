@@ -42,14 +42,13 @@ def fuse(storage: Storage, calls: Sequence[Call], dtype: str) -> Fused | None:
             return Spot(-1, numbers[op])
         place, source, shift = _where(storage, op)
         kind = place.buffer.kind
-        if kind != "const" and any(a != axis for a in place.buffer.axes):
-            return None
-        if kind == "const" and place.buffer.axes != (None,) and any(a != axis for a in place.buffer.axes):
+        scalar = kind == "const" and place.buffer.axes == (None,)
+        if not scalar and any(a != axis for a in place.buffer.axes):
             return None
         key = Place(place.buffer, 0), source, shift
         if key not in arrays:
             arrays[key] = len(shapes)
-            shapes.append("rows" if kind != "const" else "scalar" if place.buffer.axes == (None,) else "vector")
+            shapes.append("scalar" if scalar else "vector" if kind == "const" else "rows")
         return Spot(arrays[key], place.at)
 
     work = []

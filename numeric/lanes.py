@@ -8,7 +8,7 @@ families that grew from each other have the same lane, and lanes stand in the or
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise, permutations
 
 from numeric.graph import CONST, D_LOOP, LOOP, Graph, Op
@@ -156,14 +156,14 @@ class _Lanes:
         if members:
             self.found(members)
 
-    def follow(self, neighbours: object) -> None:
+    def follow(self, neighbours: Callable[[Op], Iterable[tuple[object, Op]]]) -> None:
         """Let families grow until nothing is added."""
         done = 0
         while done < len(self.families):
             family = self.families[done]
             candidates: dict[object, dict[int, list[Op]]] = defaultdict(lambda: defaultdict(list))
             for lane, op in family.items():
-                for key, other in neighbours(op):  # type: ignore[operator]
+                for key, other in neighbours(op):
                     candidates[key][lane].append(other)
             for lanes in candidates.values():
                 self.add({lane: ops[0] for lane, ops in lanes.items() if len(ops) == 1})

@@ -99,7 +99,7 @@ class RowLoss:
 
 
 def _square(x: Array) -> float:
-    """The sum of squares in double precision, by rows: what one row adds is summed in its own precision never."""
+    """The sum of squares, in double precision."""
     if x.dtype == np.float64 and x.flags.c_contiguous:
         flat = x.reshape(-1)
         return float(flat.dot(flat))

@@ -1,6 +1,6 @@
 """The unfused program, run as it was derived: node by node, product by product, step by step, sequence by sequence.
 
-Slow and plain on purpose.  The engine must give the same numbers; forward-mode derivatives run over the same nodes.
+Slow and plain on purpose.  The engine must give the same numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Unpack
 import numpy as np
 from sympy import Expr, Symbol
 
-from derive.adjoint import Adjoint, Backward, differentiate_step, partial
+from derive.adjoint import Adjoint, Backward, differentiate_step
 from derive.cell import Cell
 from derive.notation import at, parameter, time_of
 from derive.program import Pointwise, cut
@@ -185,58 +185,3 @@ class Specification:
             for pair in self.backward_program.matrices.get(name, ()):
                 term = np.outer(d[pair.source], of(values[pair.operand]))
                 sums[name][...] += term.T if pair.transposed else term
-
-    # ---------------------------------------------------------------------------------------------------- forward mode
-
-    def tangent(
-        self,
-        params: Mapping[str, Any],
-        inputs: Any,
-        directions: Mapping[str, Any],
-        initial: Any = None,
-        lengths: Any = None,
-        **size: int,
-    ) -> dict[str, Array]:
-        """Directional derivatives of outputs and states, carried forward in time with the states.
-
-        ``directions`` maps parameters, inputs and initial states (the state's name plus ``0``) to arrays of their
-        shapes; left-out names have direction zero.
-        """
-        data = check_data(self.cell, self.dtype, params, inputs, initial, lengths, **size)
-        out = {
-            n: np.zeros((data.steps, data.batch, data.sizes[self.cell.axes[n]]), self.dtype)
-            for n in (*self.cell.outputs, *self.cell.states)
-        }
-        with np.errstate(all="ignore"):
-            for b in range(data.batch):
-                moved = {
-                    n: directions[f"{n}0"][b] if f"{n}0" in directions else 0 * data.initial[n][b]
-                    for n in self.cell.states
-                }
-                for t, values in enumerate(self.sequence(data, b)):
-                    dot = self.tangent_step(data, values, directions, moved, t, b)
-                    moved = {n: dot[at(n)] for n in self.cell.states}
-                    for n, y in out.items():
-                        y[t, b] = dot[at(n)]
-        return out
-
-    def tangent_step(
-        self, data: Data, values: Values, directions: Mapping[str, Any], moved: Mapping[str, Any], t: int, b: int
-    ) -> Values:
-        """The tangent of every node at one step: sum and product rules, node by node."""
-        dot: Values = {at(n, -1): v for n, v in moved.items()}
-        dot |= {at(n): directions[n][t, b] for n in self.cell.inputs if n in directions}
-        dot |= {parameter(n): directions[n] for n, p in data.params.items() if p.ndim < 2 and n in directions}
-        for node in self.program.nodes:
-            total = np.zeros(data.sizes[node.axis], self.dtype)
-            if isinstance(node, Pointwise):
-                for read in (s for s in self.program.reads(node) if s in dot):
-                    total = total + self.value(partial(node, read), values, node.axis, data) * dot[read]
-            else:
-                w, dw = data.params[node.matrix], directions.get(node.matrix)
-                if node.operand in dot:
-                    total = total + (w.T if node.transposed else w) @ dot[node.operand]
-                if dw is not None:
-                    total = total + (dw.T if node.transposed else dw) @ values[node.operand]
-            dot[node.symbol] = total
-        return dot
