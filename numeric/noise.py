@@ -15,7 +15,7 @@ of entries.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -45,13 +45,15 @@ class Noise:
 
     Arrays go by names of parameters, inputs, and initial states with a ``0``.  ``response`` is sigma, ``magnitude`` G,
     ``terms`` the n of each tensor, ``loss`` the sigma of the loss.  ``products`` holds, for each direction v that was
-    asked for, what <v, g> of each tensor moved by in every run, and sqrt(n) |v G| / 4.
+    asked for, what <v, g> of each tensor moved by in every run, and sqrt(n) |v G| / 4; ``outputs`` the sigma of each
+    output and state, where it was asked for.
     """
 
     response: Mapping[str, Array]
     magnitude: Mapping[str, Array]
     terms: Mapping[str, int]
     loss: float
+    outputs: Mapping[str, Array] = field(default_factory=dict)
     products: tuple[Mapping[str, tuple[Array, float]], ...] = ()
 
     @property
@@ -108,23 +110,28 @@ def measure_noise(
     seed: int = 0,
     from_values: bool = True,
     directions: Sequence[Mapping[str, Array]] = (),
+    observe: bool = False,
 ) -> Noise:
-    """The noise of a problem in float64, and along directions in the space of all tensors."""
+    """The noise of a problem in float64, along directions in the space of all tensors, and of what it computes."""
     if isinstance(runs, bool) or not isinstance(runs, int | np.integer) or runs < 1:
         raise ValueError(f"runs is {runs!r}; expected a positive integer")
     data = problem.data
     program = noise_program(cell, from_values)
     with np.errstate(all="ignore"):
-        work = NoisyPass(program, data, problem.loss)
+        work = NoisyPass(program, data, problem.loss, problem.truncate)
         clean = work.clean
         norms = {n: np.zeros_like(g) for n, g in clean.gradients.items()}
         moved: list[dict[str, list[Array]]] = [{n: [] for n in v} for v in directions]
+        seen: dict[str, Array] = {}
+        right = work.outputs() if observe else {}
         loss: Any = 0.0
         done = 0
         for count in _chunks(int(runs), work):
-            losses, found = work.run(count, np.random.default_rng([seed, done]))
+            losses, found, outputs = work.run(count, np.random.default_rng([seed, done]), observe=observe)
             done += count
             loss = np.hypot(loss, _norm((losses - clean.loss) / EPSILON))
+            for n, y in outputs.items():
+                seen[n] = np.hypot(seen.get(n, 0.0), _norm((y - right[n]) / EPSILON))
             for n, g in found.items():
                 response = (g - clean.gradients[n]) / EPSILON
                 norms[n] = np.hypot(norms[n], _norm(response))
@@ -133,7 +140,8 @@ def measure_noise(
                         parts[n].append((response * v[n]).reshape(count, -1).sum(axis=1))
     terms = {n: data.steps * data.batch if n in data.params else 1 for n in norms}
     responses = {n: s / np.sqrt(runs) for n, s in norms.items()}
-    own = Noise(responses, clean.magnitude, terms, float(loss / np.sqrt(runs)))
+    outputs = {n: y / np.sqrt(runs) for n, y in seen.items()}
+    own = Noise(responses, clean.magnitude, terms, float(loss / np.sqrt(runs)), outputs)
     products = tuple(
         {n: (np.concatenate(parts[n]), float(_norm(np.ravel(own.sum_part(n) * v[n])))) for n in v}
         for v, parts in zip(directions, moved, strict=True)

@@ -6,7 +6,7 @@ local result at the values that are right.  Nothing here is fast for its own sak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from numeric.losses import Loss, evaluate_loss
 from numeric.nodewise import Values, apply, frozen
 from numeric.noise_program import NoiseProgram
 from numeric.operations import d_of, local_of
+from numeric.truncated import Window, windows
 
 __all__ = ["EPSILON", "Clean", "NoisyPass"]
 
@@ -29,6 +30,7 @@ __all__ = ["EPSILON", "Clean", "NoisyPass"]
 EPSILON = 2.0**-30
 
 Gradients = dict[str, Array]
+_Sizes = dict[Symbol, dict[int, Array]]
 Jitter = Callable[[Symbol, int], Any]
 
 
@@ -57,14 +59,19 @@ def _silent(symbol: Symbol, t: int) -> float:
 class NoisyPass:
     """The program of a cell at one point; ``data`` is in float64."""
 
-    def __init__(self, program: NoiseProgram, data: Data, loss: Loss) -> None:
+    def __init__(self, program: NoiseProgram, data: Data, loss: Loss, truncate: tuple[int, int] | None = None) -> None:
         self.program, self.data, self.loss = program, data, loss
+        whole = Window(0, 0, data.steps)
+        self.windows = tuple(windows(data.steps, *truncate)) if truncate else (whole,)
+        self.observed = (*program.cell.outputs, *program.cell.states)
         self.clean = self._clean()
 
     # ---------------------------------------------------------------------------------------------------- with noise
 
-    def run(self, runs: int, random: np.random.Generator) -> tuple[Array, Gradients]:
-        """The losses (runs,) and gradients (runs, ...) of as many runs with noise."""
+    def run(
+        self, runs: int, random: np.random.Generator, *, observe: bool = False
+    ) -> tuple[Array, Gradients, Gradients]:
+        """The losses (runs,), gradients and, where ``observe``, outputs and states (runs, ...) of runs with noise."""
         sizes, fixed, drawn = self.clean.sizes, self.program.fixed, {}
 
         def jitter(symbol: Symbol, t: int) -> Any:
@@ -78,7 +85,8 @@ class NoisyPass:
             size = sizes[symbol][t]
             return EPSILON * random.standard_normal((runs, *size.shape), np.float32) * size
 
-        tape = self.forward(runs, jitter)
+        roots = {at(n) for n in (self.observed if observe else self.loss.given)}
+        tape = self.forward(runs, jitter, self.program.stored | roots)
         losses, local = self.losses(tape, runs)
         for name, slope in local.items():
             for t in range(self.data.steps):
@@ -87,15 +95,18 @@ class NoisyPass:
         for name in self.data.params:
             size = self.clean.magnitude[name]
             gradients[name] += EPSILON * random.standard_normal((runs, *size.shape), np.float32) * size
-        return losses, gradients
+        return losses, gradients, self.stacked(tape, runs, self.observed) if observe else {}
 
     # ------------------------------------------------------------------------------------------------------- forward
 
-    def forward(self, runs: int, jitter: Jitter, keep: frozenset[Symbol] | None = None) -> list[Values]:
-        """The values of every step that the loss and the backward pass read, or of all local results."""
+    def outputs(self) -> dict[str, Array]:
+        """Outputs and states without noise, (T, B, size)."""
+        tape = self.forward(1, _silent, {at(n) for n in self.observed})
+        return {n: y[0] for n, y in self.stacked(tape, 1, self.observed).items()}
+
+    def forward(self, runs: int, jitter: Jitter, wanted: Set[Symbol]) -> list[Values]:
+        """The wanted values of every step."""
         data, program, tape = self.data, self.program, []
-        roots = {at(name) for name in self.loss.given}
-        wanted = program.stored | roots if keep is None else keep
         constants = program.nodes.constants(data)
         constants |= {s: c + jitter(s, 0) for s, c in program.numbers.items()}
         previous = {n: np.broadcast_to(s, (runs, *s.shape)) for n, s in data.initial.items()}
@@ -111,24 +122,40 @@ class NoisyPass:
 
     def losses(self, tape: list[Values], runs: int) -> tuple[Array, dict[str, Array]]:
         """The loss of every run (runs,), and its gradients by the roots (runs, T, B, size)."""
-        data, axes = self.data, self.program.cell.axes
-        shapes = {n: (runs, data.batch, data.sizes[axes[n]]) for n in self.loss.given}
-        outputs = {n: np.stack([np.broadcast_to(v[at(n)], shape) for v in tape], 1) for n, shape in shapes.items()}
+        outputs = self.stacked(tape, runs, self.loss.given)
         found = [evaluate_loss(self.loss, {n: y[k] for n, y in outputs.items()}) for k in range(runs)]
         return np.array([value for value, _ in found]), {n: np.stack([d[n] for _, d in found]) for n in outputs}
+
+    def stacked(self, tape: list[Values], runs: int, names: Iterable[str]) -> dict[str, Array]:
+        """Values by name, (runs, T, B, size)."""
+        data, axes = self.data, self.program.cell.axes
+        shapes = {n: (runs, data.batch, data.sizes[axes[n]]) for n in names}
+        return {n: np.stack([np.broadcast_to(v[at(n)], shape) for v in tape], 1) for n, shape in shapes.items()}
 
     # ------------------------------------------------------------------------------------------------------ backward
 
     def backward(self, tape: list[Values], local: Mapping[str, Array], runs: int, jitter: Jitter) -> Gradients:
         """The gradients of every run, by names of parameters, inputs, and initial states with a 0."""
         sums = self.empty(runs)
-        carried = {n: np.zeros((runs, *s.shape)) for n, s in self.data.initial.items()}
-        for t in reversed(range(self.data.steps)):
-            here = {n: slope[:, t] for n, slope in local.items()}
-            d = self.step(t, tape[t], here, carried, jitter)
-            self.accumulate(t, tape[t], d, sums)
-            carried = {n: d[at(n, -1)] for n in carried}
-        return sums | {f"{n}0": s for n, s in carried.items()}
+        for window in self.windows:
+            carried = self.nothing(runs)
+            for t in reversed(range(window.start, window.stop)):
+                d = self.step(t, tape[t], self.counted(window, t, local), carried, jitter)
+                self.accumulate(t, tape[t], d, sums)
+                carried = {n: d[at(n, -1)] for n in carried}
+            if window.start == 0:
+                for n, s in carried.items():
+                    sums[f"{n}0"] = sums[f"{n}0"] + s if f"{n}0" in sums else s
+        return sums
+
+    def nothing(self, runs: int) -> Gradients:
+        """What the last step of a window is handed."""
+        return {n: np.zeros((runs, *s.shape)) for n, s in self.data.initial.items()}
+
+    @staticmethod
+    def counted(window: Window, t: int, local: Mapping[str, Array]) -> dict[str, Array]:
+        """What the loss gives at one step, where the window counts it."""
+        return {n: slope[:, t] for n, slope in local.items()} if t >= window.first else {}
 
     def empty(self, runs: int) -> Gradients:
         """Zeros for parameters and inputs."""
@@ -177,7 +204,7 @@ class NoisyPass:
         """Add one step's terms to the gradients of parameters, and set those of inputs."""
         backward, data = self.program.backward, self.data
         for name, x in data.inputs.items():
-            sums[name][:, t] = np.broadcast_to(d[at(name)], (len(sums[name]), *x.shape[1:]))
+            sums[name][:, t] += np.broadcast_to(d[at(name)], (len(sums[name]), *x.shape[1:]))
         for name, p in data.params.items():
             for flow in backward.flows[parameter(name)] if p.ndim < 2 else ():
                 terms = self.masked(t, self.term(flow, values, d, of))
@@ -222,25 +249,26 @@ class NoisyPass:
     ) -> tuple[Gradients, Gradients, dict[Symbol, Array]]:
         """Gradients, their magnitudes, and the rounding of every d."""
         gradients, magnitude = self.empty(1), self.empty(1)
-        carried = {n: np.zeros((1, *s.shape)) for n, s in self.data.initial.items()}
-        whole: Values = {}
-        out: dict[Symbol, list[Array]] = {}
-        for t in reversed(range(self.data.steps)):
-            here = {n: slope[:, t] for n, slope in local.items()}
-            d = self.step(t, tape[t], here, carried, _silent)
-            whole = self._absolute(t, tape[t], here, carried, d, out)
-            self.accumulate(t, tape[t], d, gradients)
-            self.accumulate(t, tape[t], whole, magnitude, np.abs)
-            carried = {n: d[at(n, -1)] for n in carried}
-        gradients |= {f"{n}0": s for n, s in carried.items()}
-        magnitude |= {f"{n}0": whole[at(n, -1)] for n in carried}
-        sizes = {s: np.concatenate(found[::-1]) for s, found in out.items()}
+        gradients |= {f"{n}0": x for n, x in self.nothing(1).items()}
+        magnitude |= {f"{n}0": x for n, x in self.nothing(1).items()}
+        out: _Sizes = {}
+        for window in self.windows:
+            carried, whole = self.nothing(1), Values()
+            for t in reversed(range(window.start, window.stop)):
+                here = self.counted(window, t, local)
+                d = self.step(t, tape[t], here, carried, _silent)
+                whole = self._absolute(t, tape[t], here, carried, d, out)
+                self.accumulate(t, tape[t], d, gradients)
+                self.accumulate(t, tape[t], whole, magnitude, np.abs)
+                carried = {n: d[at(n, -1)] for n in carried}
+            for n in carried if window.start == 0 else ():
+                gradients[f"{n}0"] = gradients[f"{n}0"] + carried[n]
+                magnitude[f"{n}0"] = magnitude[f"{n}0"] + whole[at(n, -1)]
+        sizes = {s: np.stack([found[t] for t in range(self.data.steps)]) for s, found in out.items()}
         alone = [{n: x[0] for n, x in group.items()} for group in (gradients, magnitude)]
         return alone[0], alone[1], {s: size for s, size in sizes.items() if size.any()}
 
-    def _absolute(
-        self, t: int, values: Values, local: Gradients, carried: Gradients, d: Values, out: dict[Symbol, list[Array]]
-    ) -> Values:
+    def _absolute(self, t: int, values: Values, local: Gradients, carried: Gradients, d: Values, out: _Sizes) -> Values:
         """Sums of absolute values in place of d; ``out`` gets the rounding of each d."""
         sizes = {s: np.abs(x) for s, x in d.items()}
         whole: Values = {}
@@ -252,7 +280,9 @@ class NoisyPass:
             rounded = [x for f, x in zip(flows, brought, strict=True) if self._rounds(f)]
             if len(arriving) + len(brought) > 1:
                 rounded += [*arriving, *brought]
-            out.setdefault(d_of(target), []).append(self.masked(t, self.whole(t, target, rounded, carried)))
+            size = self.masked(t, self.whole(t, target, rounded, carried))[0]
+            known = out.setdefault(d_of(target), {})
+            known[t] = np.maximum(known[t], size) if t in known else size  # windows may overlap
             terms = [*arriving, *(self.term(f, values, whole, np.abs) for f in flows)]
             whole[target] = self.masked(t, self.whole(t, target, terms, carried))
         return whole

@@ -1,0 +1,256 @@
+"""Judging an implementation: every case is asked for, compared with the exact result, and explained where it is wrong.
+
+verdict = judge(my_bptt, "tanh_rnn")
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from derive.cell import Cell
+from derive.parse import load
+from numeric.oracle.calling import Caller, InProcess, Outcome
+from numeric.oracle.case import Case
+from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, UNDECIDABLE, Measured, Truth, compare, worst
+from numeric.oracle.diagnose import diagnose
+from numeric.oracle.families import default_cases
+from numeric.oracle.power import untested
+from numeric.oracle.result import Result, read_result, same
+from numeric.oracle.store import Store
+from numeric.oracle.verdict import Diagnosis, Finding, Verdict
+
+__all__ = ["JudgedCase", "Scope", "judge", "judge_case"]
+
+#: Seconds that a call may take, where nothing is said.
+TIME_LIMIT = 60.0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is asked for: gradients or outputs only, and of the gradients those in ``only``, None for all."""
+
+    scope: str = "all"
+    only: tuple[str, ...] | None = None
+
+    def check(self, cell: Cell) -> None:
+        """Raise ValueError for a scope or a name that the cell does not have."""
+        if self.scope not in ("all", "outputs"):
+            raise ValueError(f"scope is {self.scope!r}; expected 'all' or 'outputs'")
+        known = (*cell.parameters, *cell.inputs, *(f"{n}0" for n in cell.states))
+        for name in self.only or ():
+            if name not in known:
+                raise ValueError(f"only names {name!r}; {cell.name} has gradients of {', '.join(known)}")
+        if self.only is not None and (not self.only or self.scope == "outputs"):
+            raise ValueError("only is for gradients, and names at least one")
+
+    def wanted(self, case: Case) -> tuple[str, ...]:
+        """Tensors that must be returned."""
+        if self.scope == "outputs":
+            return tuple(f"outputs.{n}" for n in (*case.parsed.outputs, *case.parsed.states)[:1])
+        return self.only if self.only is not None else tuple(case.parsed.parameters)
+
+    def shapes(self, case: Case) -> dict[str, tuple[int, ...]]:
+        """Tensors that may be returned."""
+        cell, lead = case.parsed, (case.T, case.B)
+        out: dict[str, tuple[int, ...]] = {
+            f"outputs.{n}": (*lead, case.sizes[cell.axes[n]]) for n in (*cell.outputs, *cell.states)
+        }
+        if self.scope == "outputs":
+            return out
+        return out | {"loss": ()} | case.gradients()
+
+
+@dataclass(frozen=True)
+class JudgedCase:
+    """A case with what an implementation made of it."""
+
+    case: Case
+    truth: Truth
+    outcome: Outcome
+    result: Result | None = None
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    repeated: tuple[Result, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """The worst of its tensors and findings."""
+        found = [m.status for m in self.measured.values()] + [f.status for f in self.findings]
+        return worst(found)
+
+
+def judge(
+    implementation: Any,
+    cell: Cell | str | os.PathLike[str],
+    *,
+    cases: Iterable[Case] | None = None,
+    only: Sequence[str] | None = None,
+    scope: str = "all",
+    time_limit: float | None = TIME_LIMIT,
+    name: str | None = None,
+    store: Store | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Verdict:
+    """The verdict on an implementation of a cell.
+
+    ``implementation`` is a callable that takes a :class:`Case` and returns a dict, as the README says, a
+    :class:`Caller`, or something that an adapter knows, such as ``torch.nn.LSTM``.  ``cases`` are the default ones
+    where left out.  ``only`` names the gradients that are there already, while the rest is still being written;
+    ``scope="outputs"`` asks for no gradient at all.  ``time_limit`` is seconds for one call, None for none; ``report``
+    gets a line of progress for every case.  Raises ValueError for what cannot be asked for, never for what an
+    implementation does.
+    """
+    started = time.perf_counter()
+    cell = cell if isinstance(cell, Cell) else load(cell)
+    asked = Scope(scope, None if only is None else tuple(only))
+    asked.check(cell)
+    caller = _caller(implementation, cell, time_limit)
+    chosen = tuple(default_cases(cell) if cases is None else cases)
+    for case in chosen:
+        if case.parsed != cell and case.text != cell.text:
+            raise ValueError(f"the case {case.id} belongs to the cell {case.cell}, not to {cell.name}")
+    store = store or Store()
+    try:
+        judged = _judge_all(caller, chosen, asked, store, report)
+    finally:
+        caller.close()
+    return _verdict(cell, name or caller.name, judged, asked, time.perf_counter() - started)
+
+
+def _caller(implementation: Any, cell: Cell, time_limit: float | None) -> Caller:
+    if hasattr(implementation, "call") and hasattr(implementation, "close"):
+        caller: Caller = implementation
+        return caller
+    from numeric.oracle.adapters import adapted
+
+    return InProcess(adapted(implementation, cell), time_limit)
+
+
+def _judge_all(
+    caller: Caller, cases: Sequence[Case], asked: Scope, store: Store, report: Callable[[str], None]
+) -> list[JudgedCase]:
+    """Every case twice, and once more after the others."""
+    judged = []
+    for k, case in enumerate(cases):
+        report(f"{k + 1}/{len(cases)} {case.id}")
+        judged.append(judge_case(caller, case, asked, store))
+    return [_once_more(caller, j, asked) for j in judged]
+
+
+def judge_case(caller: Caller, case: Case, asked: Scope, store: Store) -> JudgedCase:
+    """One case, called twice."""
+    truth = store.truth(case)
+    outcome = caller.call(case)
+    if outcome.kind != "returned":
+        bad = () if outcome.kind == "declined" else (Finding(case.id, "", ERROR, outcome.message),)
+        return JudgedCase(case, truth, outcome, findings=bad)
+    result = read_result(outcome.value, asked.wanted(case), asked.shapes(case))
+    measured, findings = _measure(case, truth, result, asked)
+    for name in outcome.changed:
+        findings.append(Finding(case.id, name, ERROR, f"{name} of the case was modified in place"))
+    judged = JudgedCase(case, truth, outcome, result, measured, tuple(findings))
+    return _again(caller, judged, asked, "called a second time")
+
+
+def _once_more(caller: Caller, judged: JudgedCase, asked: Scope) -> JudgedCase:
+    return judged if judged.result is None else _again(caller, judged, asked, "called again after other cases")
+
+
+def _again(caller: Caller, judged: JudgedCase, asked: Scope, when: str) -> JudgedCase:
+    """Call again; what differs is judged like the first."""
+    case, before = judged.case, judged.result
+    assert before is not None
+    outcome = caller.call(case)
+    if outcome.kind != "returned":
+        bad = Finding(case.id, "", ERROR, f"{when}, it {outcome.message or outcome.kind}")
+        return replace(judged, findings=(*judged.findings, bad))
+    result = read_result(outcome.value, asked.wanted(case), asked.shapes(case))
+    findings, repeated = list(judged.findings), (*judged.repeated, result)
+    changed = same(before, result)
+    if changed:
+        _, later = _measure(case, judged.truth, result, asked)
+        known = {(f.tensor, f.status) for f in findings}
+        for f in later:
+            if (f.tensor, f.status) not in known:
+                findings.append(replace(f, message=f"{when}: {f.message}"))
+        first = _shown(changed[0])
+        findings.append(Finding(case.id, "repeated", AGREES, f"{when}, {first} has other bits than before"))
+    return replace(judged, findings=tuple(findings), repeated=repeated)
+
+
+def _measure(case: Case, truth: Truth, result: Result, asked: Scope) -> tuple[dict[str, Measured], list[Finding]]:
+    """Every tensor beside the exact one."""
+    findings = [Finding(case.id, f.tensor, ERROR if f.is_error else AGREES, f.message) for f in result.faults]
+    measured = {}
+    broken = {f.tensor for f in result.faults if f.is_error}
+    for name, array in result.tensors.items():
+        if asked.only is None or name not in case.gradients() or name in asked.only:
+            measured[name] = m = compare(name, array, truth, case)
+            if m.status != AGREES and name not in broken:
+                findings.append(_finding(case, m))
+    return measured, findings
+
+
+def _finding(case: Case, m: Measured) -> Finding:
+    """The worst entry of a tensor, in words."""
+    where, step = m.where, None
+    if m.name in case.inputs or m.name.startswith("outputs."):
+        wrong = np.nonzero((m.units > 16).reshape(case.T, -1).any(axis=1))[0]
+        step = int(wrong[0]) + 1 if wrong.size else None
+    entry = f"{_shown(m.name)}{list(where) if where else ''}"
+    first = f", first at t = {step}" if step else ""
+    noise = float(m.noise[where]) if m.noise.shape else float(m.noise)
+    exact = float(m.exact.hi[where])
+    message = f"{entry} is off by {m.most:.2g} noise units{first}"
+    return Finding(
+        case.id, m.name, m.status, message, where, m.most, float(m.found[where]), exact, 16 * noise, step
+    )  # fmt: skip
+
+
+def _shown(name: str) -> str:
+    return name[8:] if name.startswith("outputs.") else "the loss" if name == "loss" else f"dL/d{name}"
+
+
+def _verdict(cell: Cell, name: str, judged: Sequence[JudgedCase], asked: Scope, seconds: float) -> Verdict:
+    called = [j for j in judged if j.outcome.kind != "declined"]
+    findings = [f for j in called for f in j.findings]
+    status = worst(f.status for f in findings) if called else UNDECIDABLE
+    bad = sorted((f for f in findings if f.status != AGREES), key=_badness)
+    notes = dict.fromkeys(f.message for f in findings if f.status == AGREES)
+    explained = Diagnosis()
+    if status in (DISAGREES, ERROR):
+        explained = diagnose(cell, [j for j in called if j.result is not None], asked)
+    units = [m.most for j in called for m in j.measured.values() if m.status == AGREES]
+    return Verdict(
+        cell=cell.name,
+        implementation=name,
+        status=status,
+        findings=tuple(bad),
+        diagnosis=explained,
+        judged=tuple(j.case.id for j in called),
+        declined=tuple((j.case.id, j.outcome.message) for j in judged if j.outcome.kind == "declined"),
+        untested=untested(cell, [j.case for j in called if j.result is not None], asked),
+        notes=tuple(notes),
+        tensors=sum(len(j.measured) for j in called),
+        largest=max(units, default=0.0),
+        reproduce=_reproduction(cell, bad),
+        seconds=seconds,
+    )
+
+
+def _badness(finding: Finding) -> tuple[int, float]:
+    order = {ERROR: 0, DISAGREES: 1}
+    return order.get(finding.status, 2), -(finding.units or 0.0)
+
+
+def _reproduction(cell: Cell, findings: Sequence[Finding]) -> str:
+    """A line that gives the worst case again."""
+    if not findings:
+        return ""
+    return f'numeric.oracle.case("{cell.name}", "{findings[0].case}")'
