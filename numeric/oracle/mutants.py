@@ -1,0 +1,230 @@
+"""What each known mistake computes for a case: the catalogue of :mod:`derive.mistakes`, run on the case's numbers.
+
+A mistake is an edit of the derived backward program, of the derivative of the loss, of a sum over time or of the time
+loop, found by the shape of the cell's own derivation: so every mistake applies to a user's cell, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from sympy import Symbol
+
+from derive.adjoint import Backward, differentiate_step
+from derive.algebra import evaluate
+from derive.cell import Cell
+from derive.mistakes.loop import LoopMistake, as_loop
+from derive.mistakes.sums import LOSS_EDITS, SUM_EDITS, LossEdit
+from derive.mistakes.table import LOOP_MISTAKES, plant, sentence
+from derive.notation import at
+from derive.program import Program
+from numeric.arguments import Array
+from numeric.float_arrays import FloatArithmetic
+from numeric.interpret import Interpreter, Values
+from numeric.oracle.case import Case
+from numeric.tangent import program_of
+from numeric.truncated import Window, windows
+
+__all__ = ["RIGHT", "Mutant", "Run", "mutants"]
+
+RIGHT = LoopMistake("none", "the right loop")
+P, Y, TARGET = at("p"), at("y"), at("target")
+
+
+@dataclass(frozen=True, eq=False)
+class Mutant:
+    """One known mistake at one place of a cell's derivation.
+
+    ``kind`` is "step", "loss", "sum" or "loop"; ``also`` are other names that fit this edit.
+    """
+
+    name: str
+    kind: str
+    where: str
+    says: str
+    backward: Backward
+    loop: LoopMistake = RIGHT
+    loss: LossEdit | None = None
+    also: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What is done wrong, in general."""
+        return sentence(self.name)
+
+    @property
+    def label(self) -> str:
+        """The mistake and its place, unlike any other's."""
+        return f"{self.name} in {self.where}: {self.says}"
+
+
+@lru_cache(maxsize=32)
+def mutants(cell: Cell) -> tuple[Mutant, ...]:
+    """Every known mistake at every place of a cell where it can be made."""
+    backward = differentiate_step(program_of(cell))
+    out = [Mutant(p.mistake, "step", p.where, p.says, p.backward, also=p.also) for p in plant(backward)]
+    out += [Mutant(e.mistake, "loss", "the loss", e.says, backward, loss=e) for e in LOSS_EDITS]
+    for edit in SUM_EDITS:
+        out.append(Mutant(edit.mistake, "sum", "the sum over time", edit.says, backward, as_loop(edit)))
+    out += [Mutant(loop.name, "loop", "the loop", loop.says, backward, loop) for loop in LOOP_MISTAKES]
+    return tuple(out)
+
+
+class _Told:
+    """What an edit of the loop may ask of a problem."""
+
+    def __init__(self, run: Run) -> None:
+        self.cell, self.steps = run.case.parsed, run.interpreter.data.steps
+        self.params = run.interpreter.data.params
+
+    def parameters(self) -> tuple[Mapping[str, Any], None, None]:
+        """The matrices, by rows."""
+        return {n: p for n, p in self.params.items() if p.ndim == 2}, None, None
+
+    def make(self, key: tuple[str, ...]) -> Array:
+        """A parameter."""
+        return self.params[key[0]]
+
+
+class Run:
+    """A case in float64, forward once; right and wrong gradients of it as they are asked for."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.interpreter = Interpreter(program_of(case.parsed), case.problem, FloatArithmetic())
+        data, truncate = self.interpreter.data, case.truncate
+        whole = Window(0, 0, data.steps)
+        self.windows = tuple(windows(data.steps, *truncate)) if truncate else (whole,)
+        self.tapes: dict[Program, list[Values]] = {self.interpreter.program: self.interpreter.tape}
+
+    @cached_property
+    def right(self) -> dict[str, Array]:
+        """The right gradients."""
+        with np.errstate(all="ignore"):
+            return self.interpreter.run(differentiate_step(self.interpreter.program)).gradients
+
+    def gradient(self, mutant: Mutant) -> dict[str, Array] | None:
+        """What a mistake gives, by names of parameters, inputs, and initial states with a 0.
+
+        None where it is about another loss; nothing, {}, where shapes do not conform: whoever makes it is told so.
+        """
+        if mutant.loss is not None and mutant.loss.loss != self.case.loss:
+            return None
+        with np.errstate(all="ignore"):
+            try:
+                if mutant.loss is not None:
+                    return self.swept(mutant.backward, RIGHT, self.wrong_loss(mutant.loss))
+                return self.swept(mutant.backward, mutant.loop, self.counted(mutant.loop.at))
+            except ValueError:
+                return {}
+
+    # ---------------------------------------------------------------------------------------------------- the pieces
+
+    def tape(self, program: Program) -> list[Values]:
+        """The values of every node, also of those that only a wrong program has."""
+        if program not in self.tapes:
+            self.tapes[program] = [self.interpreter.nodes(dict(v), program) for v in self.interpreter.tape]
+        return self.tapes[program]
+
+    def counted(self, where: str) -> list[Values]:
+        """What the loss gives at each step; of the last step alone, or of every step, where a mistake says so."""
+        interpreter, case = self.interpreter, self.case
+        local = interpreter.local[1]
+        if where in ("", case.at):
+            return local
+        data, loss = interpreter.data, interpreter.losses
+        ends = np.full(data.batch, data.steps) if data.lengths is None else data.lengths
+        out = []
+        for t, here in enumerate(local):
+            own: Values = {}
+            for root, full in loss.full.items():
+                zero = interpreter.zero(interpreter.cell.axes[root])
+                slope = here[at(root)]
+                if where == "every":  # the one target of the last step stands for all
+                    slope = interpreter.arithmetic.loss(loss.name, interpreter.tape[t][at(root)], full)[1] / loss.count
+                chosen = ends > t if where == "every" else ends == t + 1
+                own[at(root)] = interpreter.arithmetic.select(chosen, slope, zero)
+            out.append(own)
+        return out
+
+    def wrong_loss(self, edit: LossEdit) -> list[Values]:
+        """What a wrong derivative of the loss gives."""
+        interpreter = self.interpreter
+        loss, out = interpreter.losses, []
+        for t, here in enumerate(interpreter.local[1]):
+            own: Values = {}
+            for root, full in loss.full.items():
+                y = interpreter.tape[t][at(root)]
+                target = full if loss.at == "last" else full[t]
+                if target.ndim < y.ndim:
+                    target = (target[:, None] == np.arange(y.shape[1])).astype(y.dtype)
+                e = np.exp(y - y.max(axis=1, keepdims=True))
+                known: dict[Symbol, Any] = {P: e / e.sum(axis=1, keepdims=True), Y: y, TARGET: target}
+                slope = evaluate(edit.wrong, known.__getitem__, interpreter.arithmetic) / loss.count
+                right = interpreter.loss_at(t, root)[1]
+                chosen = np.ones(len(y), bool) if loss.at == "every" else self.ends == t + 1
+                if interpreter.data.mask is not None and loss.at == "every":
+                    chosen = interpreter.data.mask[t]
+                slope = np.broadcast_to(slope, y.shape)
+                own[at(root)] = interpreter.arithmetic.select(chosen, slope, 0 * right)
+            out.append({**here, **own})
+        return out
+
+    @property
+    def ends(self) -> Array:
+        """The number of steps of every sequence."""
+        data = self.interpreter.data
+        return np.full(data.batch, data.steps) if data.lengths is None else data.lengths
+
+    def swept(self, backward: Backward, loop: LoopMistake, local: Sequence[Values]) -> dict[str, Array]:
+        """The gradient of a backward program in a loop; both may be wrong."""
+        b, told = loop.step(backward), _Told(self)
+        tape = self.tape(b.program)
+        if loop.read is not RIGHT.read:
+            tape = [{s: np.asarray(x) for s, x in v.items()} for v in loop.read(told, tape)]  # type: ignore[arg-type]
+        names = self.interpreter.cell.parameters
+        steps: list[dict[Any, Any]] = [{} for _ in range(self.interpreter.data.steps)]
+        sums: dict[Any, Any] = {}
+        for window in self.windows:
+            for start, d in self.steps(b, loop, tape, local, window):
+                for name, x in self.interpreter.gradients(b, tape, d, start).items():
+                    into = steps[start] if name in names and loop.combine is not RIGHT.combine else sums
+                    into[(name,)] = into[(name,)] + x if (name,) in into else x
+        if loop.combine is not RIGHT.combine:
+            for part in loop.combine(steps):
+                for key, x in part.items():
+                    sums[key] = sums[key] + x if key in sums else x
+        own = {key: sums[key] for key in sums if key[0] in names}
+        found = sums | dict(loop.result(own, told, self.interpreter.data.batch))  # type: ignore[arg-type]
+        return {key[0]: np.asarray(x, np.float64) for key, x in found.items()}
+
+    def steps(
+        self, b: Backward, loop: LoopMistake, tape: Sequence[Values], local: Sequence[Values], window: Window
+    ) -> list[tuple[int, list[Values]]]:
+        """The derivatives of a window: all steps at once, or step by step where the loop combines them."""
+        interpreter = self.interpreter
+        carried = {n: interpreter.zero(interpreter.cell.axes[n]) for n in interpreter.cell.states}
+        order = range(window.start, window.stop)
+        found: list[tuple[int, list[Values]]] = []
+        for t in reversed(order) if loop.backwards else order:
+            d = interpreter.step(b, t, tape[t], local[t] if t >= window.first else {}, carried)
+            handed = interpreter.handed(t, d, carried)
+            if loop.carry is not RIGHT.carry:
+                handed = {n: _carried(loop, t + 1, x) for n, x in handed.items()}
+                d |= {at(n, -1): x for n, x in handed.items()}
+            carried = handed
+            found.append((t, [d]))
+        if loop.combine is not RIGHT.combine:
+            return found
+        return [(window.start, [d for _, (d,) in sorted(found, key=lambda pair: pair[0])])]
+
+
+def _carried(loop: LoopMistake, t: int, x: Array) -> Array:
+    """What a wrong loop makes of what it carries."""
+    if loop.ordered:  # it compares single numbers
+        return np.asarray(loop.carry(t, list(x.ravel()))).reshape(x.shape)
+    return np.asarray(loop.carry(t, [x])[0])
