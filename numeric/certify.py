@@ -31,9 +31,10 @@ from numeric.interpret import Interpreted, Interpreter
 from numeric.problem import Options, Problem, check_problem
 from numeric.tangent import program_of
 
-__all__ = ["Enclosure", "Enclosures", "certify", "certify_problem"]
+__all__ = ["FIRST", "FLINT", "Enclosure", "Enclosures", "certify", "certify_problem"]
 
-_FLINT = Lock()  # its precision is global
+#: flint's precision is global: whoever sets it holds this.
+FLINT = Lock()
 
 #: Bits wanted of a gradient relative to itself, and to the sum of its terms' absolute values.
 GOOD, CANCELLED = 60, 53
@@ -105,7 +106,7 @@ def certify_problem(cell: Cell, problem: Problem, *, nodes: bool = False) -> Enc
     if problem.data.steps > SHORT and problem.truncate is None:
         bits += int(min(bits_lost(cell, problem), MOST - FIRST))
     while bits <= MOST:
-        with _FLINT, precision(bits):
+        with FLINT, precision(bits):
             found = _enclosures(_interpreted(cell, problem, BallArithmetic()), bits, nodes)
         missing = _missing(found)
         if missing <= 0:

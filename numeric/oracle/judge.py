@@ -23,6 +23,7 @@ from numeric.oracle.families import default_cases
 from numeric.oracle.power import untested
 from numeric.oracle.result import Result, read_result, same
 from numeric.oracle.store import Store
+from numeric.oracle.traces import check_trace
 from numeric.oracle.verdict import Diagnosis, Finding, Verdict
 
 __all__ = ["JudgedCase", "Scope", "judge", "judge_case"]
@@ -152,10 +153,36 @@ def judge_case(caller: Caller, case: Case, asked: Scope, store: Store) -> Judged
         return JudgedCase(case, truth, outcome, findings=bad)
     result = read_result(outcome.value, asked.wanted(case), asked.shapes(case))
     measured, findings = _measure(case, truth, result, asked)
+    findings += _traced(case, result)
     for name in outcome.changed:
         findings.append(Finding(case.id, name, ERROR, f"{name} of the case was modified in place"))
     judged = JudgedCase(case, truth, outcome, result, measured, tuple(findings))
     return _again(caller, judged, asked, "called a second time")
+
+
+def _traced(case: Case, result: Result) -> list[Finding]:
+    """The first line of a trace that is wrong, and what could not be checked."""
+    if not result.trace:
+        return []
+    lines, notes = check_trace(case, result.trace)
+    findings = [Finding(case.id, "trace", AGREES, note) for note in notes]
+    for line in lines[:1]:
+        more = f"; {len(lines) - 1} more lines do not follow" if len(lines) > 1 else ""
+        where = (line.t - 1, *line.index)
+        findings.append(
+            Finding(
+                case.id,
+                f"trace.{line.name}",
+                DISAGREES,
+                f"the traced {line}{more}",
+                where,
+                line.units,
+                line.found,
+                line.computed,
+                step=line.t,
+            )
+        )
+    return findings
 
 
 def _once_more(caller: Caller, judged: JudgedCase, asked: Scope) -> JudgedCase:
