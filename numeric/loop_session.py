@@ -68,7 +68,7 @@ class LoopSession(Session):
         (segment,) = self.layout.segments
         value = self.loop.both(
             self.params, self.inputs_, self.start, self.memory, self.targets, self.carries, self.grads,
-            segment.first, segment.last, segment.batch, self.scale, self.ends,
+            segment.first, segment.last, segment.batch, self.scale, self.ends, (), loss.begin,
         )  # fmt: skip
         return value, self.gradients()
 
@@ -107,7 +107,7 @@ class LoopSession(Session):
     def begin(self, loss: Loss) -> None:
         """Nothing is carried into the last step; nothing is summed yet."""
         data, order = self.data, self.layout.order
-        self.scale = 1.0 / loss.count
+        self.scale, self.since = 1.0 / loss.count, loss.begin
         targets = [loss.full[root] for root in self.loop.roots]
         if loss.classes:
             targets = [array.astype(np.int64, copy=False) for array in targets]
@@ -137,7 +137,7 @@ class LoopSession(Session):
             derived = (*passed.inputs.values(), *passed.states.values(), *passed.outputs.values())
         value = self.loop.backward(
             self.params, self.inputs_, self.starts[slot], self.tape(segment, slot), self.targets, self.carries,
-            self.grads, segment.first, segment.last, segment.batch, self.scale, self.ends, derived,
+            self.grads, segment.first, segment.last, segment.batch, self.scale, self.ends, derived, self.since,
         )  # fmt: skip
         return value / self.scale
 

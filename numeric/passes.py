@@ -74,7 +74,7 @@ class Passes:
         keep: Keep = "all" if loss is None else self.keep
         work = sum(data.sizes[r] * data.sizes[c] for r, c in _matrices(self.backward.program.cell))
         rows = self.rows or rows_for(work)
-        if self._compiles(work, loss):
+        if self._compiles(work):
             from numeric.loop_session import LoopSession
 
             return LoopSession(self._loop(loss, active, full=full), data, keep=keep, rows=rows)
@@ -91,13 +91,11 @@ class Passes:
         loss = Loss("softmax_cross_entropy", "every", ..., full, full, 1)
         return self._made(data, loss, full=False).plan
 
-    def _compiles(self, work: int, loss: Loss | None) -> bool:
+    def _compiles(self, work: int) -> bool:
         """Whether the compiled loop runs: where it is asked for, or can be had and is faster."""
-        if self.fast is False or (loss is not None and loss.begin):
-            return False
         if self.fast is None:
             return work <= _LOOP_WORK and numba_is_there()
-        return True
+        return self.fast
 
     def _loop(self, loss: Loss | None, active: frozenset[str] | None, *, full: bool) -> Any:
         from numeric.fast.loop import compile_loop
@@ -109,7 +107,8 @@ class Passes:
             plans = self.compiled[active, "plans"]
         if loss is None:
             return compile_loop(plans, str(self.dtype), None)
-        return compile_loop(plans, str(self.dtype), loss.name, loss.at, loss.classes, full)
+        at = "from" if loss.begin else loss.at
+        return compile_loop(plans, str(self.dtype), loss.name, at, loss.classes, full)
 
 
 def _matrices(cell: Cell) -> list[tuple[str, str]]:
