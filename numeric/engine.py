@@ -26,9 +26,11 @@ from derive.cell import Cell
 from derive.parse import load
 from derive.program import Pointwise, cut
 from numeric.arguments import Array, Data, as_dtype, check_data, check_lengths, check_sizes, positive_integer
+from numeric.blas_threads import one_blas_thread
 from numeric.compile import check_constants
 from numeric.losses import evaluate_loss
 from numeric.memory import MemoryPlan, check_keep
+from numeric.parts import check_threads
 from numeric.passes import Passes, check_fast
 from numeric.plan import Plans
 from numeric.problem import Options, Problem, check_problem
@@ -74,6 +76,12 @@ class Engine:
     runs the lambdified program, which all other forms have to equal; ``backward`` puts another backward program in
     place of the derived one, to see it fail.
 
+    ``threads`` is how many parts of a batch are computed side by side, each with one BLAS thread: None, where left out,
+    for as many as pay, at most one for each CPU that the process may use and one where sizes are small; or a number,
+    of which a batch takes no more than it has sequences. BLAS has one thread during a pass, and the number that it
+    had afterwards. Another number of parts gives other last digits: say ``threads`` for the same bits on machines
+    with other numbers of CPUs.
+
     An engine may be used from several threads.  It keeps buffers for the last shapes of each thread, so that a call
     like the one before allocates what it returns and little more; they are freed with the engine.  Raises ValueError
     for settings that cannot be, and for a constant of the cell that ``dtype`` cannot hold.
@@ -95,6 +103,7 @@ class Engine:
         plain: bool = False,
         segment: int | None = None,
         fast: bool | None = None,
+        threads: int | None = None,
     ) -> None:
         if not isinstance(plain, bool):
             raise ValueError(f"plain is {plain!r}; expected True or False")
@@ -106,6 +115,7 @@ class Engine:
         self.keep = check_keep(keep)
         self.segment = check_segment(segment)
         self.fast = check_fast(fast)
+        self.threads = check_threads(threads)
         if backward is not None and backward.program.cell != self.cell:
             raise ValueError(f"backward belongs to the cell {backward.program.cell.name}, not to {self.cell.name}")
         self.backward_program = backward or differentiate_step(cut(self.cell))
@@ -113,7 +123,7 @@ class Engine:
         check_constants(_expressions(self.backward_program), self.dtype)
         self._planted = backward is not None
         self._plans: dict[frozenset[str] | None, Plans] = {}
-        self._passes = Passes(self.backward_program, self.dtype, self.keep, self.segment, self.fast)
+        self._passes = Passes(self.backward_program, self.dtype, self.keep, self.segment, self.fast, self.threads)
         self._recogniser = Recogniser(self.cell, self.dtype)
 
     def __repr__(self) -> str:
@@ -122,7 +132,8 @@ class Engine:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._planted or "reverse" in vars(self):
             raise TypeError("an engine with a backward pass of its own cannot be copied or pickled")
-        settings: dict[str, Any] = {"plain": self.plain, "segment": self.segment, "fast": self.fast}
+        names = ("plain", "segment", "fast", "threads")
+        settings = {name: getattr(self, name) for name in names}
         return partial(type(self), **settings), (self.cell, str(self.dtype), self.keep)
 
     # ---------------------------------------------------------------------------------------------------- parameters
@@ -167,7 +178,9 @@ class Engine:
         with np.errstate(all="ignore"):
             if self._plain:
                 return _apart(data, (run_forward(self._plan(None), data).observed(),))[0]
-            return self._passes.session(data, None, full=False).outputs()
+            session = self._passes.session(data, None, full=False)
+            with session.limit:
+                return session.outputs()
 
     def value_and_grad(
         self, params: Mapping[str, Any], inputs: Any = None, targets: Any = None, **options: Unpack[Options]
@@ -185,7 +198,8 @@ class Engine:
                 passed = self._truncated(problem, full=False)
                 return passed.loss, passed.params
             session = self._passes.session(problem.data, problem.loss, full=False)
-            loss, gradients = session.value_and_grad(problem.loss)
+            with session.limit:
+                loss, gradients = session.value_and_grad(problem.loss)
         if loss - loss != 0:
             self._not_finite(loss, params, inputs, targets, options)
         return loss, gradients
@@ -248,14 +262,17 @@ class Engine:
     def _run(self, problem: Problem, full: bool) -> Passed:
         """One pass: with everything that it can give, or lean."""
         session = self._passes.session(problem.data, problem.loss, full=full)
-        return session.backward(problem.loss) if full else session.lean(problem.loss)
+        with session.limit:
+            return session.backward(problem.loss) if full else session.lean(problem.loss)
 
     def _truncated(self, problem: Problem, *, full: bool) -> Passed:
         assert problem.truncate is not None
         widths = {name: problem.data.sizes[self.cell.axes[name]] for name in (*self.cell.outputs, *self.cell.states)}
 
         def advance(data: Data) -> dict[str, Array]:
-            return self._passes.session(data, None, full=False).advance()
+            session = self._passes.session(data, None, full=False)
+            with session.limit:
+                return session.advance()
 
         return run_truncated(self._run, advance, problem, *problem.truncate, widths, full=full)
 
@@ -281,7 +298,7 @@ class Engine:
         if problem.truncate is not None:
             raise ValueError("truncate does not go with the plain engine, complex numbers or another backward pass")
         plans = self._plan(frozenset(problem.loss.full))
-        with np.errstate(all="ignore"):
+        with one_blas_thread, np.errstate(all="ignore"):
             tape = run_forward(plans, problem.data)
             outputs = tape.observed()
             value, local = evaluate_loss(problem.loss, outputs)

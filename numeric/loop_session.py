@@ -5,6 +5,7 @@ Needs the extra `fast` (Numba).  :mod:`numeric.fast` compiles the loop from the 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from numeric.arguments import Array, Data
 from numeric.losses import Loss
 from numeric.memory import Keep
-from numeric.segments import ROWS, Segment, lay_out
+from numeric.segments import ROWS, Layout, Segment
 from numeric.session import Passed, Session
 
 __all__ = ["LoopSession"]
@@ -21,35 +22,39 @@ __all__ = ["LoopSession"]
 class LoopSession(Session):
     """Passes of one shape with a compiled loop, a :class:`numeric.fast.loop.Loop`."""
 
-    def __init__(self, loop: Any, data: Data, *, keep: Keep = "all", rows: int = ROWS) -> None:
+    limit = nullcontext()  # no BLAS here
+
+    def __init__(
+        self, loop: Any, data: Data, *, keep: Keep = "all", rows: int = ROWS, whole: Layout | None = None
+    ) -> None:
         self.loop, self.cell, self.dtype = loop, loop.cell, data.dtype
         self.width = loop.width(data.sizes)
         self.memory = np.empty(0, data.dtype)
         self.carries: tuple[Array, ...] = ()
         self.grads: tuple[Array, ...] = ()
-        self._set_up(data, keep, rows)
+        self._set_up(data, keep, rows, whole)
 
     # ------------------------------------------------------------------------------------------------------------ setup
 
     def _tape_bytes(self, rows: int, ends: int) -> int:
         return rows * self.width * self.dtype.itemsize
 
-    def prepare(self, data: Data) -> None:
+    def prepare(self, data: Data, whole: Layout | None = None) -> None:
         """Take a call's data; sequences are sorted, longest first."""
         self.data = data
         if self.ragged:
-            self.layout = lay_out(data, self.segment_rows)
+            self._lay_out(data, whole)
             self.plan = self._planned()
         order = self.layout.order
         self.params = tuple([data.params[name] for name in self.cell.parameters])
         self.start = tuple([data.initial[name] for name in self.cell.states])
-        self.inputs_ = tuple([data.inputs[name] for name in self.cell.inputs])
+        self.inputs_ = tuple([np.ascontiguousarray(data.inputs[name]) for name in self.cell.inputs])
         if order is not None:
             self.start = tuple(np.ascontiguousarray(x[order]) for x in self.start)
             self.inputs_ = tuple(np.ascontiguousarray(x[:, order]) for x in self.inputs_)
         if self.ragged or not self.memory.size:
-            whole = self.plan.tapes == self.plan.segments
-            rows = self.layout.rows if whole else self.plan.tapes * self.layout.most
+            all_kept = self.plan.tapes == self.plan.segments
+            rows = self.layout.rows if all_kept else self.plan.tapes * self.layout.most
             if self.memory.size < rows * self.width and self.loop.loss is not None:
                 self.memory = np.empty(rows * self.width, self.dtype)
 

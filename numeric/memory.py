@@ -11,7 +11,7 @@ A. Griewank, A. Walther, "Algorithm 799: revolve", ACM Transactions on Mathemati
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 from numbers import Integral
 
@@ -58,6 +58,11 @@ class MemoryPlan:
             f"{self.bytes:,} bytes, {share:.2%} of the full tape: {kept} at a time; "
             f"the forward pass again: {again} times"
         )
+
+    def first(self, segments: int) -> MemoryPlan:
+        """The same plan where there are only so many segments, the first ones."""
+        tapes = min(self.tapes, segments)
+        return replace(self, segments=segments, tapes=tapes, states=min(self.states, -(-segments // tapes)))
 
     def actions(self) -> Iterator[Action]:
         """What a pass does, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,9 +18,10 @@ from numeric.graph import Graph
 from numeric.inplace import Compiled
 from numeric.losses import Loss
 from numeric.memory import Keep, MemoryPlan
+from numeric.parts import Parts, parts_for
 from numeric.plan import Plans
 from numeric.refine import refine
-from numeric.segments import rows_for
+from numeric.segments import Layout, rows_for
 from numeric.session import Session
 
 __all__ = ["Passes", "check_fast", "numba_is_there"]
@@ -34,9 +35,16 @@ class Passes:
     """The passes of one cell and dtype; may be used from several threads, each with buffers of its own."""
 
     def __init__(
-        self, backward: Backward, dtype: np.dtype[Any], keep: Keep, rows: int | None, fast: bool | None
+        self,
+        backward: Backward,
+        dtype: np.dtype[Any],
+        keep: Keep,
+        rows: int | None,
+        fast: bool | None,
+        threads: int | None,
     ) -> None:
         self.backward, self.dtype, self.keep, self.rows, self.fast = backward, dtype, keep, rows, fast
+        self.threads = threads
         self.compiled: dict[Any, Any] = {}
         self.lock = threading.Lock()
         self.local = threading.local()
@@ -55,9 +63,9 @@ class Passes:
                     self.compiled[key] = Compiled(graph, self.dtype, fused=fused)
         return self.compiled[key]
 
-    def session(self, data: Data, loss: Loss | None, *, full: bool) -> Session:
+    def session(self, data: Data, loss: Loss | None, *, full: bool) -> Session | Parts:
         """A pass with its buffers, for this thread, ready for a call's data; without a loss, forward only."""
-        kept: OrderedDict[Any, Session] = self.local.__dict__.setdefault("kept", OrderedDict())
+        kept: OrderedDict[Any, Session | Parts] = self.local.__dict__.setdefault("kept", OrderedDict())
         key = None if loss is None else loss.kind, full, data.steps, data.batch, data.lengths is None, data.shape
         session = kept.get(key)
         if session is None:
@@ -69,21 +77,28 @@ class Passes:
         session.prepare(data)
         return session
 
-    def _made(self, data: Data, loss: Loss | None, *, full: bool) -> Session:
-        active = None if loss is None else frozenset(loss.full)
-        keep: Keep = "all" if loss is None else self.keep
+    def _made(self, data: Data, loss: Loss | None, *, full: bool) -> Session | Parts:
         work = sum(data.sizes[r] * data.sizes[c] for r, c in _matrices(self.backward.program.cell))
         rows = self.rows or rows_for(work)
+        count = parts_for(self.threads, data, work)
+        make = partial(self._session, loss=loss, full=full, work=work, rows=rows)
+        return Parts(make, data, rows, count) if count > 1 else make(data)
+
+    def _session(
+        self, data: Data, whole: Layout | None = None, *, loss: Loss | None, full: bool, work: int, rows: int
+    ) -> Session:
+        active = None if loss is None else frozenset(loss.full)
+        keep: Keep = "all" if loss is None else self.keep
         if self._compiles(work):
             from numeric.loop_session import LoopSession
 
-            return LoopSession(self._loop(loss, active, full=full), data, keep=keep, rows=rows)
+            return LoopSession(self._loop(loss, active, full=full), data, keep=keep, rows=rows, whole=whole)
         cell = self.backward.program.cell
         widest = max(data.sizes[cell.axes[name]] for name in cell.states)
         fused = self.fast is not False and numba_is_there()
         eager = active is not None and (fused or data.batch * widest * self.dtype.itemsize >= _EAGER)
         compiled = self.pass_for(active, full=full, eager=eager, fused=fused)
-        return Session(compiled, data, keep=keep, rows=rows)
+        return Session(compiled, data, keep=keep, rows=rows, whole=whole)
 
     def plan(self, data: Data, on: str) -> MemoryPlan:
         """What a pass keeps for a loss that reads ``on`` at every step."""

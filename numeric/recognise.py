@@ -7,12 +7,14 @@ long way, where every error is said.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
 
 from derive.cell import Cell
 from numeric.arguments import Array
+from numeric.blas_threads import one_blas_thread
 from numeric.problem import Problem
 
 __all__ = ["Recogniser"]
@@ -20,6 +22,8 @@ __all__ = ["Recogniser"]
 _KNOWN = frozenset(("loss", "at", "on", "reduction"))
 _T = TypeVar("_T")
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_AS_IT_IS = nullcontext()
+_LONG = 1 << 13  # numbers from which a BLAS may think of threads for a product of two vectors
 _MOST = 64  # calls that are remembered; more of them than any program has shapes
 
 
@@ -30,7 +34,7 @@ class Recogniser:
         self.cell, self.dtype, self.single = cell, dtype, len(cell.inputs) == 1
         self.names = tuple(cell.parameters)
         self.input = cell.inputs[0] if self.single else ""
-        self.known: dict[Any, tuple[Problem, int]] = {}
+        self.known: dict[Any, tuple[Problem, int, bool]] = {}
 
     def key(self, params: Any, inputs: Any, targets: Any, options: Mapping[str, Any]) -> Any:
         """What has to be the same; None where a call can only go the long way."""
@@ -66,7 +70,15 @@ class Recogniser:
         known = self.known.get(key)
         if known is None:
             return None
-        problem, classes = known
+        problem, classes, long = known
+        # the BLAS has threads for long vectors, too; short ones are not worth asking for one only
+        with one_blas_thread if long else _AS_IT_IS:
+            return self._sound(problem, classes, params, inputs, targets)
+
+    def _sound(
+        self, problem: Problem, classes: int, params: dict[str, Array], inputs: Array, targets: Array
+    ) -> Problem | None:
+        """The call as an earlier one was checked, if its numbers are finite and its classes are there."""
         # numbers are finite where their sum of squares is; where that overflows, the call takes the long way
         flat = inputs.reshape(-1)
         total = flat.dot(flat)
@@ -106,7 +118,9 @@ class Recogniser:
         assert problem.data.shape
         blank = _changed(problem.data, params={}, inputs={})
         empty = _changed(problem.loss, full={root: given[:0]}, given={})
-        self.known[key] = _changed(problem, data=blank, loss=empty), classes
+        arrays = (*problem.data.params.values(), *problem.data.inputs.values(), given)
+        long = max(array.size for array in arrays) > _LONG
+        self.known[key] = _changed(problem, data=blank, loss=empty), classes, long
 
 
 def _changed(old: _T, **changes: Any) -> _T:

@@ -40,8 +40,9 @@ def compile_loop(
     """The loop for the loss that ``plans`` was made for; it is compiled when it is first called, or taken from disk.
 
     ``loss`` is a name of :data:`derive.losses.LOSSES`, or None for a forward pass alone (then ``plans`` has no backward
-    pass); ``at`` is "every", "last", or "from" where only the steps from one on count; ``classes`` says that the targets are class indices.  ``full``: the backward pass also gives outputs, states
-    and the derivatives by inputs and states at every step.
+    pass); ``at`` is "every", "last", or "from" where only the steps from one on count; ``classes`` says that the
+    targets are class indices.  ``full``: the backward pass also gives outputs, states and the derivatives by inputs and
+    states at every step.
     """
     return Loop(plans, dtype, loss, at, classes, full)
 
@@ -111,32 +112,17 @@ class Loop:
         ``start`` are the states before the segment, (B, n); ``targets`` one array for each of ``roots``: class indices,
         int64 (T, B), or reals (T, B, n); with at="last" without the time axis, and then ``ends``, int64 (B,), holds
         each sequence's last step, counted from 0; with at="from" only steps from ``begin`` on, counted from 0, have a
-        loss.  ``carried``, (B, n), is what the states receive from later steps,
-        and afterwards what they hand to earlier ones.  ``grads`` are added to.  The loss, returned in double precision,
-        and all derivatives of it are multiplied by ``scale``; ``carried`` is taken as it is.
+        loss.  ``carried``, (B, n), is what the states receive from later steps, and afterwards what they hand to
+        earlier ones.  ``grads`` are added to.  The loss, returned in double precision, and all derivatives of it are
+        multiplied by ``scale``; ``carried`` is taken as it is.
 
         ``derived``, for a full loop, are arrays (T, B, n) for the derivatives by the inputs, by the states, then for
         the outputs and the states themselves; a derivative that is always zero is not written.
         """
         own = () if ends is None else (ends,)
-        since = (begin,) if self.begins else ()
+        rest = (first, last, batch, scale, begin) if self.begins else (first, last, batch, scale)
         return self.entry("backward")(
-            (
-                *params,
-                *inputs,
-                *start,
-                tape,
-                *targets,
-                *own,
-                *carried,
-                *grads,
-                *derived,
-                first,
-                last,
-                batch,
-                scale,
-                *since,
-            )
+            (*params, *inputs, *start, tape, *targets, *own, *carried, *grads, *derived, *rest)
         )
 
     def both(
@@ -158,25 +144,8 @@ class Loop:
     ) -> float:
         """The forward pass from ``start``, which stays as it is, then the backward pass, in one call."""
         own = () if ends is None else (ends,)
-        since = (begin,) if self.begins else ()
-        return self.entry("both")(
-            (
-                *params,
-                *inputs,
-                *start,
-                tape,
-                *targets,
-                *own,
-                *carried,
-                *grads,
-                *derived,
-                first,
-                last,
-                batch,
-                scale,
-                *since,
-            )
-        )
+        rest = (first, last, batch, scale, begin) if self.begins else (first, last, batch, scale)
+        return self.entry("both")((*params, *inputs, *start, tape, *targets, *own, *carried, *grads, *derived, *rest))
 
     def entry(self, name: str) -> Callable[[tuple[Any, ...]], float]:
         """ "forward", "backward" or "both" as the compiled function: one tuple of all arguments, in the order above."""
