@@ -254,9 +254,9 @@ def test_sums_in_another_order_are_noticed(monkeypatch):
     kept = {}
     init = session.Session.__init__
 
-    def remember(self, compiled, data, *, keep="all", rows=6):
+    def remember(self, compiled, data, *, keep="all", rows=6, **more):
         kept["rows"] = 6 if keep == "all" else 12
-        init(self, compiled, data, keep=keep, rows=rows)
+        init(self, compiled, data, keep=keep, rows=rows, **more)
 
     monkeypatch.setattr(session.Session, "__init__", remember)
     monkeypatch.setattr(session, "lay_out", lambda data, rows: right(data, kept["rows"]))
