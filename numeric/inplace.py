@@ -108,10 +108,12 @@ class Workspace:
     """Buffers for segments of at most ``rows`` = steps times sequences and ``batch`` sequences.
 
     One thread at a time may use it.  ``load`` takes a call's parameters; segments add to the sums; ``gradients`` gives
-    new arrays.
+    new arrays.  ``lent`` is room of another workspace that may be used here: nothing stays in it.
     """
 
-    def __init__(self, compiled: Compiled, sizes: Mapping[str, int], rows: int, batch: int) -> None:
+    def __init__(
+        self, compiled: Compiled, sizes: Mapping[str, int], rows: int, batch: int, lent: Sequence[Array] = ()
+    ) -> None:
         self.compiled, self.sizes, self.dtype = compiled, sizes, compiled.dtype
         self.rows, self.batch = rows, batch
         self.widths = {b.index: [0, *accumulate(self.size(a) for a in b.axes)] for b in compiled.storage.buffers}
@@ -126,7 +128,11 @@ class Workspace:
         self.work: Tape = {
             b.index: self.room(b, batch * batch_of[b.index]) for b in storage.buffers if b.kind in ("step", "carry")
         }
-        self.work |= {b.index: self.room(b, rows) for b in storage.buffers if b.kind == "slab" and not b.tape}
+        free = sorted(lent, key=np.size)
+        for b in (b for b in storage.buffers if b.kind == "slab" and not b.tape):
+            need = rows * self.widths[b.index][-1]
+            fit = next((k for k, x in enumerate(free) if x.size >= need), None)
+            self.work[b.index] = self.room(b, rows) if fit is None else free.pop(fit)
         self.ones = np.ones(rows, self.dtype)
         self.scratch: dict[int, Array] = {}
         self.sums: list[tuple[Array, Array]] = [
@@ -153,6 +159,10 @@ class Workspace:
         """Memory for that many rows of a buffer."""
         return np.zeros(rows * self.widths[buffer.index][-1], self.dtype)
 
+    def slabs(self) -> list[Array]:
+        """Room in which nothing stays from one routine to the next forward pass."""
+        return [self.work[b.index] for b in self.compiled.storage.buffers if b.kind == "slab" and not b.tape]
+
     def pool(self, rows: int, ends: int) -> Tape:
         """Memory for what forward passes leave: of ``rows`` rows, and ``ends`` more for the states before segments."""
         storage = self.compiled.storage
@@ -170,10 +180,7 @@ class Workspace:
 
     def pool_bytes(self, rows: int, ends: int) -> int:
         """What :meth:`pool` takes."""
-        buffers = self.compiled.storage.buffers
-        states = sum(self.widths[b.index][-1] for b in buffers if b.kind == "state")
-        tape = sum(self.widths[b.index][-1] for b in buffers if b.tape)
-        return self.dtype.itemsize * ((rows + ends) * states + rows * tape)
+        return self.compiled.storage.tape_bytes(self.sizes, self.dtype.itemsize, rows, ends)
 
     def _width(self, ref: Ref) -> int:
         edges = self.widths[ref.buffer.index]

@@ -20,8 +20,10 @@ from numeric.losses import Loss
 from numeric.memory import Keep, MemoryPlan
 from numeric.plan import Plans
 from numeric.refine import refine
-from numeric.segments import rows_for
+from numeric.segments import lay_out, rows_for
 from numeric.session import Session
+from numeric.states_session import StatesSession
+from numeric.storage import Storage
 
 __all__ = ["Passes", "check_fast", "numba_is_there"]
 
@@ -41,18 +43,25 @@ class Passes:
         self.lock = threading.Lock()
         self.local = threading.local()
 
-    def pass_for(
-        self, active: frozenset[str] | None, *, full: bool, eager: bool = False, fused: bool = False
-    ) -> Compiled:
-        """The compiled pass for a loss that reads ``active``; None: forward only."""
-        key = active, full, eager, fused
+    def pass_for(self, active: frozenset[str] | None, *, fused: bool = False, **how: bool) -> Compiled:
+        """The compiled pass for a loss that reads ``active``; None: forward only; ``how`` as :meth:`graph` has it."""
+        key = active, fused, *sorted(how.items())
         if key not in self.compiled:
             with self.lock:
                 if key not in self.compiled:
-                    backward = self.backward if active is None else refine(self.backward, active)
-                    plans = Plans(backward, active)
-                    graph = Graph(plans, want_inputs=full, want_states=full, eager=eager, fused=fused)
-                    self.compiled[key] = Compiled(graph, self.dtype, fused=fused)
+                    self.compiled[key] = Compiled(self.graph(active, fused=fused, **how), self.dtype, fused=fused)
+        return self.compiled[key]
+
+    def graph(self, active: frozenset[str] | None, *, full: bool = False, **how: bool) -> Graph:
+        """The graph for a loss that reads ``active``, with every gradient or the parameters' alone."""
+        backward = self.backward if active is None else refine(self.backward, active)
+        return Graph(Plans(backward, active), want_inputs=full, want_states=full, **how)
+
+    def storage(self, active: frozenset[str], **how: bool) -> Storage:
+        """Where a pass would have its numbers, without compiling it."""
+        key = "storage", active, *sorted(how.items())
+        if key not in self.compiled:
+            self.compiled[key] = Storage(self.graph(active, **how))
         return self.compiled[key]
 
     def session(self, data: Data, loss: Loss | None, *, full: bool) -> Session:
@@ -77,12 +86,20 @@ class Passes:
         if self._compiles(work, loss):
             from numeric.loop_session import LoopSession
 
+            keep = "starts" if keep == "states" else keep  # a step in registers costs less than its states in memory
             return LoopSession(self._loop(loss, active, full=full), data, keep=keep, rows=rows)
         cell = self.backward.program.cell
         widest = max(data.sizes[cell.axes[name]] for name in cell.states)
         fused = self.fast is not False and numba_is_there()
         eager = active is not None and (fused or data.batch * widest * self.dtype.itemsize >= _EAGER)
-        compiled = self.pass_for(active, full=full, eager=eager, fused=fused)
+        if keep == "states" and active is not None:
+            if data.lengths is not None or len(lay_out(data, rows).segments) > 1:
+                ahead = self.pass_for(None, fused=fused, bare=True)
+                again = self.pass_for(active, fused=fused, full=full, given=True)
+                whole = self.storage(active, full=full, eager=eager, fused=fused)
+                return StatesSession(ahead, again, whole, data, rows=rows)
+            keep = "all"
+        compiled = self.pass_for(active, fused=fused, full=full, eager=eager)
         return Session(compiled, data, keep=keep, rows=rows)
 
     def plan(self, data: Data, on: str) -> MemoryPlan:

@@ -8,7 +8,7 @@ nothing reads any more: pre-activations become factors, and factors derivatives,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from numeric.graph import AFTER, CONST, D_LOOP, LOOP, PHASES, SUMS, Graph, Op
@@ -69,6 +69,14 @@ class Storage:
         self._times()
         self._leaves()
         self._assign()
+
+    def tape_bytes(self, sizes: Mapping[str, int], itemsize: int, rows: int, ends: int) -> int:
+        """What a tape of ``rows`` rows takes, with ``ends`` more for the states before segments."""
+        total = 0
+        for buffer in self.buffers:
+            width = sum(1 if axis is None else sizes[axis] for axis in buffer.axes)
+            total += width * (rows + ends if buffer.kind == "state" else rows if buffer.tape else 0)
+        return itemsize * total
 
     # ----------------------------------------------------------------------------------------------------------- order
 
