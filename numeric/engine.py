@@ -68,7 +68,7 @@ class Engine:
     the first states of each segment, which is gone through again step by step; or a number of bytes, for which such a
     plan is made.  "all", "starts" and every number of bytes give the same bits; "states" is equal to rounding, for
     products of other shapes are summed in another order.  It has nothing to compute again where there is one segment,
-    and is "starts" where Numba's loop runs (small sizes), in which a step again costs less than its states in memory.
+    and is "starts" where Numba's loop runs (small sizes), in which going through the steps again is the quicker way.
 
     ``fast`` is whether Numba's compiled code is used: True, False, or None for whatever is faster where Numba is
     installed (the environment variable BPTT_FAST, 0 or 1, decides where ``fast`` is left out). It compiles for a

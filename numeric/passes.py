@@ -43,25 +43,37 @@ class Passes:
         self.lock = threading.Lock()
         self.local = threading.local()
 
-    def pass_for(self, active: frozenset[str] | None, *, fused: bool = False, **how: bool) -> Compiled:
-        """The compiled pass for a loss that reads ``active``; None: forward only; ``how`` as :meth:`graph` has it."""
-        key = active, fused, *sorted(how.items())
+    def pass_for(
+        self,
+        active: frozenset[str] | None,
+        *,
+        full: bool = False,
+        eager: bool = False,
+        fused: bool = False,
+        bare: bool = False,
+        given: bool = False,
+    ) -> Compiled:
+        """The compiled pass for a loss that reads ``active``; None: forward only."""
+        key = active, full, eager, fused, bare, given
         if key not in self.compiled:
             with self.lock:
                 if key not in self.compiled:
-                    self.compiled[key] = Compiled(self.graph(active, fused=fused, **how), self.dtype, fused=fused)
+                    graph = self._graph(active, full=full, eager=eager, fused=fused, bare=bare, given=given)
+                    self.compiled[key] = Compiled(graph, self.dtype, fused=fused)
         return self.compiled[key]
 
-    def graph(self, active: frozenset[str] | None, *, full: bool = False, **how: bool) -> Graph:
-        """The graph for a loss that reads ``active``, with every gradient or the parameters' alone."""
+    def _graph(self, active: frozenset[str] | None, *, full: bool, **how: bool) -> Graph:
+        """The operations for a loss that reads ``active``, with every gradient or the parameters' alone."""
         backward = self.backward if active is None else refine(self.backward, active)
         return Graph(Plans(backward, active), want_inputs=full, want_states=full, **how)
 
-    def storage(self, active: frozenset[str], **how: bool) -> Storage:
-        """Where a pass would have its numbers, without compiling it."""
-        key = "storage", active, *sorted(how.items())
+    def _storage(self, active: frozenset[str], **how: bool) -> Storage:
+        """Where a pass would have its numbers, which nobody runs."""
+        key = active, *sorted(how.items())
         if key not in self.compiled:
-            self.compiled[key] = Storage(self.graph(active, **how))
+            with self.lock:
+                if key not in self.compiled:
+                    self.compiled[key] = Storage(self._graph(active, **how))
         return self.compiled[key]
 
     def session(self, data: Data, loss: Loss | None, *, full: bool) -> Session:
@@ -86,8 +98,12 @@ class Passes:
         if self._compiles(work, loss):
             from numeric.loop_session import LoopSession
 
-            keep = "starts" if keep == "states" else keep  # a step in registers costs less than its states in memory
+            keep = "starts" if keep == "states" else keep  # numeric.loop_session says why
             return LoopSession(self._loop(loss, active, full=full), data, keep=keep, rows=rows)
+        return self._products(data, active, keep, rows, full=full)
+
+    def _products(self, data: Data, active: frozenset[str] | None, keep: Keep, rows: int, *, full: bool) -> Session:
+        """A pass of calls of BLAS."""
         cell = self.backward.program.cell
         widest = max(data.sizes[cell.axes[name]] for name in cell.states)
         fused = self.fast is not False and numba_is_there()
@@ -95,11 +111,11 @@ class Passes:
         if keep == "states" and active is not None:
             if data.lengths is not None or len(lay_out(data, rows).segments) > 1:
                 ahead = self.pass_for(None, fused=fused, bare=True)
-                again = self.pass_for(active, fused=fused, full=full, given=True)
-                whole = self.storage(active, full=full, eager=eager, fused=fused)
+                again = self.pass_for(active, full=full, fused=fused, given=True)
+                whole = self._storage(active, full=full, eager=eager, fused=fused)
                 return StatesSession(ahead, again, whole, data, rows=rows)
-            keep = "all"
-        compiled = self.pass_for(active, fused=fused, full=full, eager=eager)
+            keep = "all"  # one segment's tape is all there is
+        compiled = self.pass_for(active, full=full, eager=eager, fused=fused)
         return Session(compiled, data, keep=keep, rows=rows)
 
     def plan(self, data: Data, on: str) -> MemoryPlan:

@@ -37,7 +37,7 @@ class StatesSession(Session):
         self.every: dict[str, Array] = {}  # (rows, size) of each state
         super().__init__(again, data, keep="states", rows=rows)
         work = self.workspace
-        self.ahead = Workspace(ahead, data.sizes, work.rows, work.batch, lent=work.slabs())
+        self.ahead = Workspace(ahead, data.sizes, work.rows, work.batch, lent=[room for room, _ in work.slabs])
 
     # ------------------------------------------------------------------------------------------------------------ setup
 

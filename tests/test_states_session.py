@@ -14,6 +14,7 @@ from numeric import passes
 from numeric.graph import BEFORE, LOOP, Graph
 from numeric.plan import Plans
 from numeric.states_session import StatesSession
+from numeric.storage import Storage
 
 KERNELS = pytest.mark.skipif(not passes.numba_is_there(), reason="needs the extra fast")
 FORMS = [pytest.param(False, id="numpy"), pytest.param(None, id="kernels", marks=KERNELS)]
@@ -179,3 +180,23 @@ def test_states_that_are_all_one_step_late_are_noticed(monkeypatch):
     for name in ("tanh_rnn", "gru", "lstm"):
         with pytest.raises(AssertionError):
             check_states(scene_of(name, 1, at="every", steps=24, batch=3, sizes=(3, 4, 2)))
+
+
+def test_room_that_is_taken_too_early_is_noticed(monkeypatch):
+    """Slabs follow each other in the same room; one that did so while the other was read would spoil it."""
+    right = Storage.lives
+    monkeypatch.setattr(Storage, "lives", lambda self: {k: (first, first - 1) for k, (first, _) in right(self).items()})
+    for name in ("gru", "lstm"):
+        with pytest.raises(AssertionError):
+            check_states(scene_of(name, 1, at="every", steps=24, batch=3, sizes=(3, 4, 2)))
+
+
+def test_slabs_follow_each_other_in_the_same_room():
+    """The products that the recomputation adds are over when the derivatives come."""
+    scene = scene_of("lstm", 1, steps=24, batch=3, sizes=(3, 4, 2))
+    engine = engine_of(scene)
+    scene.backward(engine)
+    session = session_of(engine)
+    rooms = {id(x) for x, _ in session.workspace.slabs}
+    assert len(rooms) < len(session.compiled.lives)
+    assert {id(session.ahead.work[k]) for k in session.ahead.compiled.lives} <= rooms
