@@ -19,7 +19,7 @@ from numeric import functions
 from numeric.arguments import Array
 from numeric.fusion import Fused, fuse
 from numeric.graph import CONST, D_LOOP, LOOP, Op
-from numeric.storage import Buffer, Call, Storage
+from numeric.storage import Buffer, Call, Storage, from_input
 
 __all__ = ["Ref", "Routine", "Stack", "emit"]
 
@@ -149,7 +149,7 @@ def emit(storage: Storage, phases: Sequence[int], fused: str | None = None) -> R
             continue
         pending: list[Call] = []
         for call in calls:
-            if call.kind in ("product", "gather") or _from_input(call):
+            if call.kind in ("product", "gather") or from_input(call):
                 writer.block("chunks", pending)
                 writer.block("whole", [call])
                 pending = []
@@ -157,10 +157,6 @@ def emit(storage: Storage, phases: Sequence[int], fused: str | None = None) -> R
                 pending.append(call)
         writer.block("chunks", pending)
     return writer.routine()
-
-
-def _from_input(call: Call) -> bool:
-    return any(a.kind == "input" for op in call.ops for a in op.args)
 
 
 class _Writer:

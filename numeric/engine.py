@@ -65,9 +65,12 @@ class Engine:
     """A cell compiled for full size.
 
     ``cell`` is a :class:`derive.Cell`, a shipped cell's name or a path; ``dtype`` float64, float32 or complex128 (for
-    the complex step).  ``keep`` is what is kept between the passes: "all"; "states", from which the rest is computed
-    again, segment by segment; or a number of bytes, for which a plan is made (:meth:`memory_plan` says what it costs).
-    Every plan gives the same bits.
+    the complex step).  ``keep`` is what is kept between the passes (:meth:`memory_plan` says what it costs): "all";
+    "states", those of every step, from which the rest is computed again for all steps of a segment at once; "starts",
+    the first states of each segment, which is gone through again step by step; or a number of bytes, for which such a
+    plan is made.  "all", "starts" and every number of bytes give the same bits; "states" is equal to rounding, for
+    products of other shapes are summed in another order.  It has nothing to compute again where there is one segment,
+    and is "starts" where Numba's loop runs (small sizes), in which going through the steps again is the quicker way.
 
     ``fast`` is whether Numba's compiled code is used: True, False, or None for whatever is faster where Numba is
     installed (the environment variable BPTT_FAST, 0 or 1, decides where ``fast`` is left out). It compiles for a
@@ -248,9 +251,9 @@ class Engine:
         nothing is said, and for the form that would run.  Raises ValueError where ``keep`` is too few bytes for any
         plan, with the least that works.
 
-        >>> engine = Engine("tanh_rnn", keep="states", fast=False)
-        >>> engine.memory_plan(T=100_000, B=1, D=10, H=20, O=5).bytes
-        1284160
+        >>> sizes = {"T": 100_000, "B": 1, "D": 10, "H": 20, "O": 5}
+        >>> [Engine("tanh_rnn", keep=k, fast=False).memory_plan(**sizes).bytes for k in ("all", "states", "starts")]
+        [32004000, 17440160, 1284160]
         """
         extents = check_sizes(self.cell, sizes)
         steps, batch = positive_integer("T", T), positive_integer("B", B)

@@ -57,6 +57,14 @@ class Compiled:
         self.reverse = emit(storage, [D_AFTER, D_LOOP, D_BEFORE], kernels)
         self.outers = tuple(self._outers())
         self.rows = tuple(self._rows())
+        self.lives = self._lives()
+
+    def _lives(self) -> dict[int, tuple[int, int]]:
+        """When slabs are needed, without those that a compiled kernel keeps to itself."""
+        storage, lives = self.storage, self.storage.lives()
+        used = {ref.buffer for r in (self.forward, self.after, self.reverse) for _, _, ref in r.refs}
+        used |= {storage.place[op].buffer for op in self.graph.wanted if op in storage.place}
+        return {b.index: lives[b.index] for b in used if b.index in lives}
 
     def place(self, op: Op) -> Ref:
         """Where one value stands."""
@@ -108,10 +116,12 @@ class Workspace:
     """Buffers for segments of at most ``rows`` = steps times sequences and ``batch`` sequences.
 
     One thread at a time may use it.  ``load`` takes a call's parameters; segments add to the sums; ``gradients`` gives
-    new arrays.
+    new arrays.  ``lent`` is room of another workspace that may be used here: nothing stays in it.
     """
 
-    def __init__(self, compiled: Compiled, sizes: Mapping[str, int], rows: int, batch: int) -> None:
+    def __init__(
+        self, compiled: Compiled, sizes: Mapping[str, int], rows: int, batch: int, lent: Sequence[Array] = ()
+    ) -> None:
         self.compiled, self.sizes, self.dtype = compiled, sizes, compiled.dtype
         self.rows, self.batch = rows, batch
         self.widths = {b.index: [0, *accumulate(self.size(a) for a in b.axes)] for b in compiled.storage.buffers}
@@ -126,7 +136,7 @@ class Workspace:
         self.work: Tape = {
             b.index: self.room(b, batch * batch_of[b.index]) for b in storage.buffers if b.kind in ("step", "carry")
         }
-        self.work |= {b.index: self.room(b, rows) for b in storage.buffers if b.kind == "slab" and not b.tape}
+        self._slabs(rows, lent)
         self.ones = np.ones(rows, self.dtype)
         self.scratch: dict[int, Array] = {}
         self.sums: list[tuple[Array, Array]] = [
@@ -153,6 +163,18 @@ class Workspace:
         """Memory for that many rows of a buffer."""
         return np.zeros(rows * self.widths[buffer.index][-1], self.dtype)
 
+    def _slabs(self, rows: int, lent: Sequence[Array]) -> None:
+        """Room for slabs that are no tape: one after the other in the same, where their times allow that."""
+        buffers = {b.index: b for b in self.compiled.storage.buffers}
+        self.slabs = [(x, -1) for x in lent]  # and the turn from which on they are free
+        for index, (first, last) in sorted(self.compiled.lives.items(), key=lambda item: item[1]):
+            need = rows * self.widths[index][-1]
+            fits = [k for k, (x, free) in enumerate(self.slabs) if free < first and x.size >= need]
+            k = min(fits, key=lambda k: self.slabs[k][0].size, default=len(self.slabs))
+            room = self.slabs[k][0] if fits else self.room(buffers[index], rows)
+            self.slabs[k : k + 1] = [(room, last)]
+            self.work[index] = room
+
     def pool(self, rows: int, ends: int) -> Tape:
         """Memory for what forward passes leave: of ``rows`` rows, and ``ends`` more for the states before segments."""
         storage = self.compiled.storage
@@ -170,10 +192,7 @@ class Workspace:
 
     def pool_bytes(self, rows: int, ends: int) -> int:
         """What :meth:`pool` takes."""
-        buffers = self.compiled.storage.buffers
-        states = sum(self.widths[b.index][-1] for b in buffers if b.kind == "state")
-        tape = sum(self.widths[b.index][-1] for b in buffers if b.tape)
-        return self.dtype.itemsize * ((rows + ends) * states + rows * tape)
+        return self.compiled.storage.tape_bytes(self.sizes, self.dtype.itemsize, rows, ends)
 
     def _width(self, ref: Ref) -> int:
         edges = self.widths[ref.buffer.index]

@@ -1,6 +1,10 @@
 """The compiled time loop behind the same driver: segments, memory plans, ragged batches.
 
 Needs the extra `fast` (Numba).  :mod:`numeric.fast` compiles the loop from the same plans as everything else.
+
+What is not kept is gone through again step by step, for ``keep="states"`` as well: measured from LSTM H20 B1 to tanh
+H256 B32, that makes a pass 1.0 to 1.3 times as long as keeping everything does, and computing all steps of a segment at
+once from their states 1.3 to 4.4 times, in more memory.
 """
 
 from __future__ import annotations

@@ -21,8 +21,10 @@ from numeric.memory import Keep, MemoryPlan
 from numeric.parts import Parts, parts_for
 from numeric.plan import Plans
 from numeric.refine import refine
-from numeric.segments import Layout, rows_for
+from numeric.segments import Layout, lay_out, rows_for
 from numeric.session import Session
+from numeric.states_session import StatesSession
+from numeric.storage import Storage
 
 __all__ = ["Passes", "check_fast", "numba_is_there"]
 
@@ -50,17 +52,36 @@ class Passes:
         self.local = threading.local()
 
     def pass_for(
-        self, active: frozenset[str] | None, *, full: bool, eager: bool = False, fused: bool = False
+        self,
+        active: frozenset[str] | None,
+        *,
+        full: bool = False,
+        eager: bool = False,
+        fused: bool = False,
+        bare: bool = False,
+        given: bool = False,
     ) -> Compiled:
         """The compiled pass for a loss that reads ``active``; None: forward only."""
-        key = active, full, eager, fused
+        key = active, full, eager, fused, bare, given
         if key not in self.compiled:
             with self.lock:
                 if key not in self.compiled:
-                    backward = self.backward if active is None else refine(self.backward, active)
-                    plans = Plans(backward, active)
-                    graph = Graph(plans, want_inputs=full, want_states=full, eager=eager, fused=fused)
+                    graph = self._graph(active, full=full, eager=eager, fused=fused, bare=bare, given=given)
                     self.compiled[key] = Compiled(graph, self.dtype, fused=fused)
+        return self.compiled[key]
+
+    def _graph(self, active: frozenset[str] | None, *, full: bool, **how: bool) -> Graph:
+        """The operations for a loss that reads ``active``, with every gradient or the parameters' alone."""
+        backward = self.backward if active is None else refine(self.backward, active)
+        return Graph(Plans(backward, active), want_inputs=full, want_states=full, **how)
+
+    def _storage(self, active: frozenset[str], **how: bool) -> Storage:
+        """Where a pass would have its numbers, which nobody runs."""
+        key = active, *sorted(how.items())
+        if key not in self.compiled:
+            with self.lock:
+                if key not in self.compiled:
+                    self.compiled[key] = Storage(self._graph(active, **how))
         return self.compiled[key]
 
     def session(self, data: Data, loss: Loss | None, *, full: bool) -> Session | Parts:
@@ -92,11 +113,25 @@ class Passes:
         if self._compiles(work):
             from numeric.loop_session import LoopSession
 
+            keep = "starts" if keep == "states" else keep  # numeric.loop_session says why
             return LoopSession(self._loop(loss, active, full=full), data, keep=keep, rows=rows, whole=whole)
+        return self._products(data, active, keep, rows, whole, full=full)
+
+    def _products(
+        self, data: Data, active: frozenset[str] | None, keep: Keep, rows: int, whole: Layout | None, *, full: bool
+    ) -> Session:
+        """A pass of calls of BLAS."""
         cell = self.backward.program.cell
         widest = max(data.sizes[cell.axes[name]] for name in cell.states)
         fused = self.fast is not False and numba_is_there()
         eager = active is not None and (fused or data.batch * widest * self.dtype.itemsize >= _EAGER)
+        if keep == "states" and active is not None:
+            if data.lengths is not None or len((whole or lay_out(data, rows)).segments) > 1:
+                ahead = self.pass_for(None, fused=fused, bare=True)
+                again = self.pass_for(active, full=full, fused=fused, given=True)
+                usual = self._storage(active, full=full, eager=eager, fused=fused)
+                return StatesSession(ahead, again, usual, data, rows=rows, whole=whole)
+            keep = "all"  # one segment's tape is all there is
         compiled = self.pass_for(active, full=full, eager=eager, fused=fused)
         return Session(compiled, data, keep=keep, rows=rows, whole=whole)
 

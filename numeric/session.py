@@ -204,7 +204,7 @@ class Session:
                 for segment in segments[first:last]:
                     self.forward(segment, 0)
             else:
-                for k in range(first, last):
+                for k in range(first, last) if what == "reverse" else ():
                     self.forward(segments[k], k - first)
                 if last == len(segments) and passed is not None:
                     passed.final = self._last()
@@ -238,12 +238,16 @@ class Session:
     def forward(self, segment: Segment, slot: int) -> Bound:
         """One segment forward, from the current states."""
         bound = self.bound(segment, slot)
+        self.run_forward(bound, segment)
+        return bound
+
+    def run_forward(self, bound: Bound, segment: Segment) -> None:
+        """The steps of a segment, which take the current states on."""
         for name, (start, _) in bound.states.items():
             start[...] = self.current[name][: segment.batch]
         bound.run(bound.forward, self.inputs(segment))
         for name, (_, end) in bound.states.items():
             self.current[name][: segment.batch] = end
-        return bound
 
     def visit(self, segment: Segment, slot: int, passed: Passed | None) -> Any:
         """One segment backwards: readout, loss, recursion, sums."""

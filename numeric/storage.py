@@ -8,13 +8,13 @@ nothing reads any more: pre-activations become factors, and factors derivatives,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from numeric.graph import AFTER, CONST, D_LOOP, LOOP, PHASES, SUMS, Graph, Op
 from numeric.lanes import families_of, runs_of
 
-__all__ = ["FOREVER", "Buffer", "Call", "Place", "Storage"]
+__all__ = ["FOREVER", "Buffer", "Call", "Place", "Storage", "from_input"]
 
 _LOOPS = (LOOP, D_LOOP)
 FOREVER = 10**9
@@ -56,6 +56,11 @@ class Place:
     at: int
 
 
+def from_input(call: Call) -> bool:
+    """Whether a call reads an input, which is there for all rows only."""
+    return any(a.kind == "input" for op in call.ops for a in op.args)
+
+
 class Storage:
     """``calls`` by phase; ``place`` of every operation that has a value; ``buffers``."""
 
@@ -69,6 +74,44 @@ class Storage:
         self._times()
         self._leaves()
         self._assign()
+
+    def lives(self) -> dict[int, tuple[int, int]]:
+        """From when to when the numbers in a slab that is no tape are needed, in turns; loops are one turn."""
+        turns = self._turns()
+        lives: dict[int, tuple[int, int]] = {}
+        for op, place in self.place.items():
+            buffer = place.buffer
+            if buffer.kind != "slab" or buffer.tape:
+                continue
+            made = turns[op]
+            end = max([made, *(turns[u] for u in op.users if u in self.made)])
+            end = FOREVER if self.last[op] == FOREVER else end
+            first, last = lives.get(buffer.index, (made, end))
+            lives[buffer.index] = min(first, made), max(last, end)
+        return lives
+
+    def _turns(self) -> dict[Op, int]:
+        """When each value is made: calls over stretches of rows take turns, so that they are at the same time."""
+        turns: dict[Op, int] = {}
+        now = 0
+        for phase in (phase for phase in PHASES if phase != SUMS):
+            now += 1
+            # what the loss gives is there before the first derivative
+            turns |= {op: now for op in self.graph.live if op.is_leaf and op.phase == phase}
+            for call in self.calls[phase]:
+                whole = phase not in _LOOPS and (call.kind in ("product", "gather") or from_input(call))
+                now += whole
+                turns |= dict.fromkeys(call.ops, now)
+                now += whole
+        return turns
+
+    def tape_bytes(self, sizes: Mapping[str, int], itemsize: int, rows: int, ends: int) -> int:
+        """What a tape of ``rows`` rows takes, with ``ends`` more for the states before segments."""
+        total = 0
+        for buffer in self.buffers:
+            width = sum(1 if axis is None else sizes[axis] for axis in buffer.axes)
+            total += width * (rows + ends if buffer.kind == "state" else rows if buffer.tape else 0)
+        return itemsize * total
 
     # ----------------------------------------------------------------------------------------------------------- order
 

@@ -160,7 +160,7 @@ def test_a_truncated_gradient_lacks_the_terms_that_its_windows_drop(name, at, ra
     check_windows(name, at, ragged, numeric.Engine(name, fast=False))
 
 
-@pytest.mark.parametrize("keep", ["states", 4000])
+@pytest.mark.parametrize("keep", ["states", "starts", 4000])
 def test_it_does_so_in_short_segments_and_little_memory(keep):
     for case in CASES[4:]:
         check_windows(*case, numeric.Engine("lstm", fast=False, segment=4, keep=keep), WINDOWS[::3])
