@@ -7,7 +7,7 @@ Bound        a segment of s steps with b sequences: every view that its blocks u
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -42,6 +42,19 @@ class _Rows:
 
     terms: Ref
     parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The gradient of ``name``, or what ``more`` of it there is: ``rows`` of the sum number ``total``, or all of it."""
+
+    name: str
+    total: int
+    rows: slice
+    transposed: bool
+    scalar: bool
+    alone: bool
+    more: bool
 
 
 class Compiled:
@@ -116,7 +129,7 @@ class Workspace:
         self.rows, self.batch = rows, batch
         self.widths = {b.index: [0, *accumulate(self.size(a) for a in b.axes)] for b in compiled.storage.buffers}
         self.const: dict[int, Array] = {}
-        self.loads: list[tuple[str, Array]] = []
+        self.loads: list[tuple[tuple[str, ...], Array]] = []
         self._constants()
         self.stacks: dict[Stack, Array] = {}
         self.direct: dict[Stack, tuple[str, bool]] = {}
@@ -129,14 +142,9 @@ class Workspace:
         self.work |= {b.index: self.room(b, rows) for b in storage.buffers if b.kind == "slab" and not b.tape}
         self.ones = np.ones(rows, self.dtype)
         self.scratch: dict[int, Array] = {}
-        self.sums: list[tuple[Array, Array]] = [
-            (np.empty(shape, self.dtype), np.empty(shape, self.dtype)) for shape in self._sum_shapes()
-        ]
-        self.row_sums = [
-            (np.empty(width, self.dtype), np.empty(width, self.dtype))
-            for width in map(self._width, (r.terms for r in compiled.rows))
-        ]
-        self.empty = True
+        self.totals: list[Array] = []
+        self.addends: list[Array] = []
+        self.pieces = tuple(self._pieces())
         self.params: Mapping[str, Array] = {}
         self.const_arrays = [
             np.empty_like(self.constant(ref)) if ref.source == "scratch" else self.constant(ref)
@@ -179,8 +187,20 @@ class Workspace:
         edges = self.widths[ref.buffer.index]
         return edges[ref.stop] - edges[ref.start]
 
-    def _sum_shapes(self) -> list[tuple[int, int]]:
-        return [(self.size(o.operand.axis), self._width(o.d)) for o in self.compiled.outers]
+    def _pieces(self) -> Iterator[_Piece]:
+        """Which rows of which sum are whose gradient."""
+        compiled = self.compiled
+        parts = [(o.d, o.parts) for o in compiled.outers]
+        parts += [(r.terms, tuple((name, k, False) for k, name in enumerate(r.parameters))) for r in compiled.rows]
+        seen: set[str] = set()
+        for n, (ref, members) in enumerate(parts):
+            edges = self.widths[ref.buffer.index]
+            for name, k, transposed in members:
+                first, last = (edges[ref.start + i] - edges[ref.start] for i in (k, k + 1))
+                alone = len(members) == 1 and not transposed and last - first == self._width(ref)
+                scalar = not compiled.graph.cell.parameters[name]
+                yield _Piece(name, n, slice(first, last), transposed, scalar, alone, name in seen)
+                seen.add(name)
 
     def _scratch(self, ref: Ref, rows: int) -> Array:
         """Room like some members of a buffer, shared by all that need such room for a moment."""
@@ -196,15 +216,19 @@ class Workspace:
         for b in storage.buffers:
             if b.kind == "const":
                 self.const[b.index] = np.zeros(() if b.axes == (None,) else self.widths[b.index][-1], self.dtype)
+        given: dict[int, dict[int, str]] = {}
         for op, place in storage.place.items():
             if op.kind in ("vector", "scalar"):
-                self.loads.append((str(op.data), self._member(place.buffer, place.at)))
+                given.setdefault(place.buffer.index, {})[place.at] = str(op.data)
             elif op.kind == "number":
                 self.const[place.buffer.index][...] = op.data
+        for index, members in given.items():
+            for run in _runs(sorted(members)):
+                self.loads.append((tuple(members[k] for k in run), self._members(index, run[0], run[-1] + 1)))
 
-    def _member(self, buffer: Buffer, k: int) -> Array:
-        whole, edges = self.const[buffer.index], self.widths[buffer.index]
-        return whole if whole.ndim == 0 else whole[edges[k] : edges[k + 1]]
+    def _members(self, index: int, first: int, last: int) -> Array:
+        whole, edges = self.const[index], self.widths[index]
+        return whole if whole.ndim == 0 else whole[edges[first] : edges[last]]
 
     def _stacks(self) -> None:
         shapes = self.compiled.graph.cell.parameters
@@ -222,16 +246,18 @@ class Workspace:
 
     def load(self, params: Mapping[str, Array]) -> None:
         """Take a call's parameters; the sums start anew."""
-        self.params, self.empty = params, True
-        for name, room in self.loads:
-            room[...] = params[name]
+        self.params, self.totals = params, []
+        for names, room in self.loads:
+            if len(names) == 1:
+                room[...] = params[names[0]]
+            else:
+                np.concatenate([params[name] for name in names], 0, room)
         for stack, room in self.stacks.items():
-            start = 0
-            for matrix, transposed in stack.parts:
-                w = params[matrix].T if transposed else params[matrix]
-                stop = start + w.shape[stack.side]
-                room[(slice(None), slice(start, stop)) if stack.side else slice(start, stop)] = w
-                start = stop
+            parts = [params[matrix].T if transposed else params[matrix] for matrix, transposed in stack.parts]
+            if len(parts) == 1:
+                room[...] = parts[0]
+            else:
+                np.concatenate(parts, stack.side, room)
         const = self.compiled.const
         if const.refs:
             const.run((*self.const_arrays, *map(self.matrix, const.stacks)))
@@ -256,27 +282,30 @@ class Workspace:
     def gradients(self) -> dict[str, Array]:
         """The sums as gradients of the parameters, in arrays of their own."""
         out: dict[str, Array] = {}
-
-        def put(name: str, value: Array) -> None:
-            if name in out:
-                out[name] += value
+        for piece in self.pieces:
+            total = self.totals[piece.total]
+            part = total if piece.alone else total[piece.rows]
+            if piece.scalar:
+                part = np.asarray(part.sum())
+            if piece.more:
+                out[piece.name] += part.T if piece.transposed else part
             else:
-                out[name] = value.copy()
-
-        for outer, (total, _) in zip(self.compiled.outers, self.sums, strict=True):
-            edges = self.widths[outer.d.buffer.index]
-            for matrix, k, transposed in outer.parts:
-                begin = edges[outer.d.start]
-                part = total[:, edges[outer.d.start + k] - begin : edges[outer.d.start + k + 1] - begin]
-                put(matrix, part if transposed else part.T)
-        for rows, (sums, _) in zip(self.compiled.rows, self.row_sums, strict=True):
-            edges = self.widths[rows.terms.buffer.index]
-            for k, name in enumerate(rows.parameters):
-                begin = edges[rows.terms.start]
-                part = sums[edges[rows.terms.start + k] - begin : edges[rows.terms.start + k + 1] - begin]
-                put(name, part if self.params[name].ndim else np.asarray(part.sum()))
+                own = piece.alone or piece.scalar  # nobody else has it
+                out[piece.name] = part if own else (part.T if piece.transposed else part).copy()
+        self.totals = []
         names = self.compiled.graph.cell.parameters
         return {name: out[name] if name in out else np.zeros_like(self.params[name]) for name in names}
+
+
+def _runs(numbers: Sequence[int]) -> list[list[int]]:
+    """Numbers in runs without gaps."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and runs[-1][-1] + 1 == n:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return runs
 
 
 class Bound:
@@ -300,8 +329,9 @@ class Bound:
         self.locals = {str(op.data): self.value(op) for op in graph.live if op.kind == "local"}
         self.d_states = {n: self.value(op) for n, op in graph.d_states.items()} if graph.want_states else {}
         self.d_inputs = {n: self.value(op) for n, op in graph.d_inputs.items()}
-        self.outers = [(self._operand(o.operand), self._rows(o.d)) for o in compiled.outers]
-        self.sums = [self._rows(r.terms) for r in compiled.rows]
+        self.sums = [self._product(self._rows(o.d), self._operand(o.operand)) for o in compiled.outers]
+        ones = workspace.ones[: self.rows]
+        self.sums += [(self._quick(rows := self._rows(r.terms)), rows.T, ones) for r in compiled.rows]
 
     # ------------------------------------------------------------------------------------------------------------ views
 
@@ -401,27 +431,32 @@ class Bound:
                     self.carries[name][0][...] = array
 
     def add(self, inputs: Mapping[str, Array]) -> None:
-        """Add this segment's sums."""
-        workspace = self.workspace
-        first = workspace.empty
-        for (operand, d), (total, part) in zip(self.outers, workspace.sums, strict=True):
-            r = inputs[operand] if isinstance(operand, str) else operand
-            target = total if first else part
-            if r.ndim == 1:  # the same at every step
-                np.multiply(r[:, None], d.sum(axis=0)[None, :], out=target)
-            elif d.flags.c_contiguous:
-                r.T.dot(d, target)
-            else:
-                np.matmul(r.T, d, target)  # dot would copy a part of a buffer
-            if not first:
-                np.add(total, part, total)
-        ones = workspace.ones[: self.rows]
-        for rows, (total, part) in zip(self.sums, workspace.row_sums, strict=True):
-            target = total if first else part
-            if rows.flags.c_contiguous:
-                ones.dot(rows, target)
-            else:
-                np.matmul(ones, rows, target)
-            if not first:
-                np.add(total, part, total)
-        workspace.empty = False
+        """Add this segment's sums to those of the segments before."""
+        totals, addends = self.workspace.totals, self.workspace.addends
+        if not totals:
+            totals += [self._sum(k, inputs, None) for k in range(len(self.sums))]
+            return
+        if not addends:
+            addends += map(np.empty_like, totals)
+        for k, (total, addend) in enumerate(zip(totals, addends, strict=True)):
+            np.add(total, self._sum(k, inputs, addend), total)
+
+    def _sum(self, k: int, inputs: Mapping[str, Array], out: Array | None) -> Array:
+        """One sum over time and sequences, in ``out`` or in an array of its own."""
+        product, columns, operand = self.sums[k]
+        return product(columns, inputs[operand] if isinstance(operand, str) else operand, out)
+
+    def _product(self, rows: Array, operand: Array | str) -> tuple[Callable[..., Array], Array, Array | str]:
+        """How the sum of the products of rows with an operand's is taken."""
+        if not isinstance(operand, str) and operand.ndim == 1:
+            return _spread, rows.T, operand
+        return self._quick(rows), rows.T, operand
+
+    def _quick(self, rows: Array) -> Callable[..., Array]:
+        """The quicker product that reads them in place: dot would copy a part of a buffer."""
+        return np.ndarray.dot if rows.flags.c_contiguous else np.matmul
+
+
+def _spread(columns: Array, same: Array, out: Array | None) -> Array:
+    """The sum of products with what is the same at every step."""
+    return np.multiply(columns.sum(axis=1)[:, None], same, out)

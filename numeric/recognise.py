@@ -20,6 +20,8 @@ __all__ = ["Recogniser"]
 _KNOWN = frozenset(("loss", "at", "on", "reduction"))
 _T = TypeVar("_T")
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_PLAIN = 0x1 | 0x100  # NumPy's flags of arrays that are C-contiguous and aligned
+_SMALL = 1 << 13  # numbers up to which one call for all costs less than a call for each
 _MOST = 64  # calls that are remembered; more of them than any program has shapes
 
 
@@ -34,32 +36,21 @@ class Recogniser:
 
     def key(self, params: Any, inputs: Any, targets: Any, options: Mapping[str, Any]) -> Any:
         """What has to be the same; None where a call can only go the long way."""
-        if (
-            type(params) is not dict
-            or len(params) != len(self.names)
-            or not self.single
-            or not _KNOWN.issuperset(options)
-        ):
+        if type(params) is not dict or len(params) != len(self.names) or not self.single:
             return None
-        if type(inputs) is not np.ndarray or type(targets) is not np.ndarray or not self.plain(inputs):
+        if not _KNOWN.issuperset(options) or type(targets) is not np.ndarray or not targets.dtype.isnative:
             return None
-        shapes = []
-        for name in self.names:
-            array = params.get(name)
-            if type(array) is not np.ndarray or not self.plain(array):
+        for value in options.values():
+            if value is not None and type(value) is not str:
+                return None
+        shapes = [targets.shape]
+        for array in (*map(params.get, self.names), inputs):
+            if type(array) is not np.ndarray or array.dtype != self.dtype or array.flags.num & _PLAIN != _PLAIN:
                 return None
             shapes.append(array.shape)
-        flags = targets.flags
-        if not flags.c_contiguous or not flags.aligned or not targets.dtype.isnative:
+        if targets.flags.num & _PLAIN != _PLAIN:
             return None
-        said = tuple(sorted(options.items()))
-        if not all(value is None or type(value) is str for _, value in said):
-            return None
-        return (*shapes, inputs.shape, targets.shape, targets.dtype, said)
-
-    def plain(self, array: Array) -> bool:
-        """Whether an array is what the engine computes with."""
-        return array.dtype == self.dtype and array.flags.c_contiguous and array.flags.aligned
+        return (*shapes, targets.dtype, *options.items())
 
     def find(self, key: Any, params: dict[str, Array], inputs: Array, targets: Array) -> Problem | None:
         """The checked call, if an earlier one was like it and the numbers of this one are sound."""
@@ -67,25 +58,17 @@ class Recogniser:
         if known is None:
             return None
         problem, classes = known
-        # numbers are finite where their sum of squares is; where that overflows, the call takes the long way
-        flat = inputs.reshape(-1)
-        total = flat.dot(flat)
-        for name in self.names:
-            flat = params[name].reshape(-1)
-            total = total + flat.dot(flat)
-        if total - total != 0:
+        if not _finite([*map(params.__getitem__, self.names), inputs]):
             return None
-        flat = targets.reshape(-1)
         if classes:
-            if np.maximum.reduce(flat.view(_UNSIGNED[flat.itemsize])) >= classes:  # what is negative is large there
+            bits = targets.view(_UNSIGNED[targets.itemsize])
+            if bits.item(bits.argmax()) >= classes:  # what is negative is large there
                 return None
-            if classes > 1 << (8 * flat.itemsize - 1) and np.minimum.reduce(flat) < 0:  # unless classes are so many
+            if classes > 1 << (8 * targets.itemsize - 1) and targets.min() < 0:  # unless classes are so many
                 return None
-        else:
-            total = flat.dot(flat)
-            if total - total != 0:
-                return None
-        data = _changed(problem.data, params={name: params[name] for name in self.names}, inputs={self.input: inputs})
+        elif not _finite([targets]):
+            return None
+        data = _changed(problem.data, params=params.copy(), inputs={self.input: inputs})
         loss = problem.loss
         full = dict.fromkeys(loss.full, targets)
         return _changed(problem, data=data, loss=_changed(loss, full=full, given=full))
@@ -107,6 +90,20 @@ class Recogniser:
         blank = _changed(problem.data, params={}, inputs={})
         empty = _changed(problem.loss, full={root: given[:0]}, given={})
         self.known[key] = _changed(problem, data=blank, loss=empty), classes
+
+
+def _finite(arrays: list[Array]) -> bool:
+    """Whether the numbers are finite: they are where their sum of squares is; where that overflows, nobody knows."""
+    if len(arrays) > 1 and sum([x.size for x in arrays]) <= _SMALL:
+        total = _squares(np.concatenate(arrays, None))
+    else:
+        total = sum(map(_squares, arrays))
+    return bool(total - total == 0)
+
+
+def _squares(array: Array) -> Any:
+    flat = array.reshape(-1)
+    return flat.dot(flat)
 
 
 def _changed(old: _T, **changes: Any) -> _T:
