@@ -21,7 +21,7 @@ _KNOWN = frozenset(("loss", "at", "on", "reduction"))
 _T = TypeVar("_T")
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _PLAIN = 0x1 | 0x100  # NumPy's flags of arrays that are C-contiguous and aligned
-_SMALL = 1 << 13  # numbers up to which one call for all costs less than a call for each
+_SMALL = 1 << 12  # numbers up to which one call for all costs less than a call for each
 _MOST = 64  # calls that are remembered; more of them than any program has shapes
 
 
@@ -58,7 +58,7 @@ class Recogniser:
         if known is None:
             return None
         problem, classes = known
-        if not _finite([*map(params.__getitem__, self.names), inputs]):
+        if not (_finite(inputs) and self.sound(list(map(params.__getitem__, self.names)))):
             return None
         if classes:
             bits = targets.view(_UNSIGNED[targets.itemsize])
@@ -66,12 +66,18 @@ class Recogniser:
                 return None
             if classes > 1 << (8 * targets.itemsize - 1) and targets.min() < 0:  # unless classes are so many
                 return None
-        elif not _finite([targets]):
+        elif not _finite(targets):
             return None
         data = _changed(problem.data, params=params.copy(), inputs={self.input: inputs})
         loss = problem.loss
         full = dict.fromkeys(loss.full, targets)
         return _changed(problem, data=data, loss=_changed(loss, full=full, given=full))
+
+    def sound(self, params: list[Array]) -> bool:
+        """Whether parameters are finite; few numbers are looked at together."""
+        if sum([x.size for x in params]) <= _SMALL:
+            return _finite(np.concatenate(params, None))
+        return all(map(_finite, params))
 
     def remember(self, key: Any, problem: Problem, targets: Any) -> None:
         """Recognise this call from now on, where there is one array of targets and nothing else."""
@@ -92,18 +98,11 @@ class Recogniser:
         self.known[key] = _changed(problem, data=blank, loss=empty), classes
 
 
-def _finite(arrays: list[Array]) -> bool:
-    """Whether the numbers are finite: they are where their sum of squares is; where that overflows, nobody knows."""
-    if len(arrays) > 1 and sum([x.size for x in arrays]) <= _SMALL:
-        total = _squares(np.concatenate(arrays, None))
-    else:
-        total = sum(map(_squares, arrays))
-    return bool(total - total == 0)
-
-
-def _squares(array: Array) -> Any:
+def _finite(array: Array) -> bool:
+    """Whether numbers are finite: they are where their sum of squares is; where that overflows, nobody knows."""
     flat = array.reshape(-1)
-    return flat.dot(flat)
+    total = flat.dot(flat)
+    return bool(total - total == 0)
 
 
 def _changed(old: _T, **changes: Any) -> _T:
