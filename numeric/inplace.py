@@ -117,6 +117,16 @@ class Compiled:
         return out
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A routine with its arrays; its matrices, by their numbers in the workspace, are another call's each time."""
+
+    routine: Routine
+    arrays: tuple[Any, ...]
+    matrices: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
 class Workspace:
     """Buffers for segments of at most ``rows`` = steps times sequences and ``batch`` sequences.
 
@@ -131,8 +141,10 @@ class Workspace:
         self.const: dict[int, Array] = {}
         self.loads: list[tuple[tuple[str, ...], Array]] = []
         self._constants()
-        self.stacks: dict[Stack, Array] = {}
-        self.direct: dict[Stack, tuple[str, bool]] = {}
+        self.matrices: list[Array] = []
+        self.numbers: dict[Stack, int] = {}
+        self.stacks: list[tuple[Stack, Array]] = []
+        self.direct: list[tuple[int, str, bool]] = []
         self._stacks()
         storage = compiled.storage
         batch_of = {b.index: 2 if b.kind == "carry" else 1 for b in storage.buffers}
@@ -231,18 +243,22 @@ class Workspace:
         return whole if whole.ndim == 0 else whole[edges[first] : edges[last]]
 
     def _stacks(self) -> None:
+        """Each stack has a number; ``matrices`` are what is multiplied by, a call's own or copies side by side."""
         shapes = self.compiled.graph.cell.parameters
         c = self.compiled
-        for routine in (c.const, c.forward, c.after, c.reverse):
-            for stack in routine.stacks:
-                (matrix, transposed), *more = stack.parts
-                if not more and (not transposed or self.rows < _COPY):
-                    self.direct[stack] = matrix, transposed
-                elif stack not in self.stacks:
-                    sides = [tuple(map(self.size, shapes[m][::-1] if t else shapes[m])) for m, t in stack.parts]
-                    total = sum(side[stack.side] for side in sides)
-                    shape = (sides[0][0], total) if stack.side else (total, sides[0][1])
-                    self.stacks[stack] = np.empty(shape, self.dtype)
+        routines = (c.const, c.forward, c.after, c.reverse)
+        for stack in dict.fromkeys(stack for routine in routines for stack in routine.stacks):
+            number = self.numbers[stack] = len(self.matrices)
+            (matrix, transposed), *more = stack.parts
+            if not more and (not transposed or self.rows < _COPY):
+                self.direct.append((number, matrix, transposed))
+                self.matrices.append(np.empty(0, self.dtype))
+                continue
+            sides = [tuple(map(self.size, shapes[m][::-1] if t else shapes[m])) for m, t in stack.parts]
+            total = sum(side[stack.side] for side in sides)
+            room = np.empty((sides[0][0], total) if stack.side else (total, sides[0][1]), self.dtype)
+            self.stacks.append((stack, room))
+            self.matrices.append(room)
 
     def load(self, params: Mapping[str, Array]) -> None:
         """Take a call's parameters; the sums start anew."""
@@ -252,7 +268,9 @@ class Workspace:
                 room[...] = params[names[0]]
             else:
                 np.concatenate([params[name] for name in names], 0, room)
-        for stack, room in self.stacks.items():
+        for number, matrix, transposed in self.direct:
+            self.matrices[number] = params[matrix].T if transposed else params[matrix]
+        for stack, room in self.stacks:
             parts = [params[matrix].T if transposed else params[matrix] for matrix, transposed in stack.parts]
             if len(parts) == 1:
                 room[...] = parts[0]
@@ -260,14 +278,7 @@ class Workspace:
                 np.concatenate(parts, stack.side, room)
         const = self.compiled.const
         if const.refs:
-            const.run((*self.const_arrays, *map(self.matrix, const.stacks)))
-
-    def matrix(self, stack: Stack) -> Array:
-        """One of them."""
-        if stack in self.direct:
-            name, transposed = self.direct[stack]
-            return self.params[name].T if transposed else self.params[name]
-        return self.stacks[stack]
+            const.run((*self.const_arrays, *(self.matrices[self.numbers[stack]] for stack in const.stacks)))
 
     def constant(self, ref: Ref) -> Array:
         """A view of what is no vector of any step."""
@@ -372,12 +383,14 @@ class Bound:
         lanes = ref.stop - ref.start
         return x.reshape(*x.shape[:-1], lanes, x.shape[-1] // lanes)
 
-    def _bind(self, routine: Routine) -> tuple[Routine, list[Any]]:
+    def _bind(self, routine: Routine) -> _Ready:
         widest: dict[int, int] = {}
         for _, block, ref in routine.refs:
             widest[block] = max(widest.get(block, 1), self.workspace.widths[ref.buffer.index][-1])
         chunks = {block: self._chunks(width) for block, width in widest.items()}
-        return routine, [self._array(ref, kind, chunks[block]) for kind, block, ref in routine.refs]
+        arrays = tuple(self._array(ref, kind, chunks[block]) for kind, block, ref in routine.refs)
+        numbers = tuple(self.workspace.numbers[stack] for stack in routine.stacks)
+        return _Ready(routine, arrays, numbers, tuple(self.workspace.sizes[letter] for letter in routine.sizes))
 
     def _chunks(self, widest: int) -> list[slice]:
         n = max(16, _CHUNK // (widest * self.workspace.dtype.itemsize))
@@ -418,33 +431,26 @@ class Bound:
 
     # -------------------------------------------------------------------------------------------------------------- run
 
-    def run(self, bound: tuple[Routine, list[Any]], inputs: Mapping[str, Array]) -> None:
+    def run(self, ready: _Ready, inputs: Mapping[str, Array]) -> None:
         """Run a routine; what the recursion carries is left in the first of its two arrays."""
-        routine, arrays = bound
-        workspace = self.workspace
-        matrices = [workspace.matrix(stack) for stack in routine.stacks]
-        sizes = [workspace.sizes[letter] for letter in routine.sizes]
-        carried = routine.run((*arrays, *matrices, *map(inputs.get, routine.inputs), *sizes))
-        if carried:
-            for name, array in zip(routine.carried, carried, strict=True):
-                if array is not self.carries[name][0]:
-                    self.carries[name][0][...] = array
+        routine, matrices = ready.routine, self.workspace.matrices
+        stacks = [matrices[number] for number in ready.matrices]
+        carried = routine.run((*ready.arrays, *stacks, *map(inputs.get, routine.inputs), *ready.sizes))
+        for name, array in zip(routine.carried, carried, strict=True):
+            if array is not self.carries[name][0]:
+                self.carries[name][0][...] = array
 
     def add(self, inputs: Mapping[str, Array]) -> None:
         """Add this segment's sums to those of the segments before."""
         totals, addends = self.workspace.totals, self.workspace.addends
+        sums = [(product, d, inputs[r] if type(r) is str else r) for product, d, r in self.sums]
         if not totals:
-            totals += [self._sum(k, inputs, None) for k in range(len(self.sums))]
+            totals += [product(d, r, None) for product, d, r in sums]
             return
         if not addends:
             addends += map(np.empty_like, totals)
-        for k, (total, addend) in enumerate(zip(totals, addends, strict=True)):
-            np.add(total, self._sum(k, inputs, addend), total)
-
-    def _sum(self, k: int, inputs: Mapping[str, Array], out: Array | None) -> Array:
-        """One sum over time and sequences, in ``out`` or in an array of its own."""
-        product, columns, operand = self.sums[k]
-        return product(columns, inputs[operand] if isinstance(operand, str) else operand, out)
+        for (product, d, r), total, addend in zip(sums, totals, addends, strict=True):
+            np.add(total, product(d, r, addend), total)
 
     def _product(self, rows: Array, operand: Array | str) -> tuple[Callable[..., Array], Array, Array | str]:
         """How the sum of the products of rows with an operand's is taken."""

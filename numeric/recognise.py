@@ -68,10 +68,9 @@ class Recogniser:
                 return None
         elif not _finite(targets):
             return None
-        data = _changed(problem.data, params=params.copy(), inputs={self.input: inputs})
-        loss = problem.loss
-        full = dict.fromkeys(loss.full, targets)
-        return _changed(problem, data=data, loss=_changed(loss, full=full, given=full))
+        full = dict.fromkeys(problem.loss.full, targets)
+        data = _changed(problem.data, {"params": params.copy(), "inputs": {self.input: inputs}})
+        return _changed(problem, {"data": data, "loss": _changed(problem.loss, {"full": full, "given": full})})
 
     def sound(self, params: list[Array]) -> bool:
         """Whether parameters are finite; few numbers are looked at together."""
@@ -93,9 +92,9 @@ class Recogniser:
         classes = problem.data.sizes[self.cell.axes[root]] if indices else 0
         assert problem.loss.kind
         assert problem.data.shape
-        blank = _changed(problem.data, params={}, inputs={})
-        empty = _changed(problem.loss, full={root: given[:0]}, given={})
-        self.known[key] = _changed(problem, data=blank, loss=empty), classes
+        blank = _changed(problem.data, {"params": {}, "inputs": {}})
+        empty = _changed(problem.loss, {"full": {root: given[:0]}, "given": {}})
+        self.known[key] = _changed(problem, {"data": blank, "loss": empty}), classes
 
 
 def _finite(array: Array) -> bool:
@@ -105,9 +104,8 @@ def _finite(array: Array) -> bool:
     return bool(total - total == 0)
 
 
-def _changed(old: _T, **changes: Any) -> _T:
+def _changed(old: _T, changes: dict[str, Any]) -> _T:
     """A frozen object with some of its attributes changed, what it has worked out about itself kept."""
     new = object.__new__(type(old))
-    new.__dict__.update(old.__dict__)
-    new.__dict__.update(changes)
+    object.__setattr__(new, "__dict__", old.__dict__ | changes)
     return new

@@ -141,7 +141,7 @@ class _ClassRoom:
         if y.flags.c_contiguous:
             y.reshape(-1).take(top, 0, rest, "clip")
         else:
-            np.maximum.reduce(y, 1, None, column, True)
+            y.max(axis=1, out=column, keepdims=True)
         np.subtract(y, column, slope)
         flat.take(index, 0, own, "clip")
         np.exp(slope, slope)
