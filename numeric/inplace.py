@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = ["Bound", "Compiled", "Tape", "Workspace"]
 
 _CHUNK = 1 << 18  # bytes of the widest buffer in a stretch of rows: the working set stays in the second-level cache
 _COPY = 64  # rows from which a transposed copy of a matrix pays
+_TURN = 64  # rows from which r.T d is quicker than d.T r, which would need no copy to be a gradient
 
 Tape = dict[int, Array]
 
@@ -46,7 +48,10 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Piece:
-    """The gradient of ``name``, or what ``more`` of it there is: ``rows`` of the sum number ``total``, or all of it."""
+    """The gradient of ``name``, or what ``more`` of it there is: ``rows`` of the sum number ``total``.
+
+    ``alone`` says that these are all of its rows, and ``turned`` that the sum is kept as its transpose.
+    """
 
     name: str
     total: int
@@ -54,6 +59,7 @@ class _Piece:
     transposed: bool
     scalar: bool
     alone: bool
+    turned: bool
     more: bool
 
 
@@ -156,6 +162,7 @@ class Workspace:
         self.scratch: dict[int, Array] = {}
         self.totals: list[Array] = []
         self.addends: list[Array] = []
+        self.turned = rows >= _TURN
         self.pieces = tuple(self._pieces())
         self.params: Mapping[str, Array] = {}
         self.const_arrays = [
@@ -202,16 +209,16 @@ class Workspace:
     def _pieces(self) -> Iterator[_Piece]:
         """Which rows of which sum are whose gradient."""
         compiled = self.compiled
-        parts = [(o.d, o.parts) for o in compiled.outers]
-        parts += [(r.terms, tuple((name, k, False) for k, name in enumerate(r.parameters))) for r in compiled.rows]
+        sums = [(o.d, o.parts, self.turned) for o in compiled.outers]
+        sums += [(r.terms, tuple((p, k, False) for k, p in enumerate(r.parameters)), False) for r in compiled.rows]
         seen: set[str] = set()
-        for n, (ref, members) in enumerate(parts):
+        for total, (ref, members, turned) in enumerate(sums):
             edges = self.widths[ref.buffer.index]
             for name, k, transposed in members:
                 first, last = (edges[ref.start + i] - edges[ref.start] for i in (k, k + 1))
-                alone = len(members) == 1 and not transposed and last - first == self._width(ref)
+                alone = last - first == self._width(ref) and not (len(members) > 1 or transposed or turned)
                 scalar = not compiled.graph.cell.parameters[name]
-                yield _Piece(name, n, slice(first, last), transposed, scalar, alone, name in seen)
+                yield _Piece(name, total, slice(first, last), transposed, scalar, alone, turned, name in seen)
                 seen.add(name)
 
     def _scratch(self, ref: Ref, rows: int) -> Array:
@@ -295,7 +302,7 @@ class Workspace:
         out: dict[str, Array] = {}
         for piece in self.pieces:
             total = self.totals[piece.total]
-            part = total if piece.alone else total[piece.rows]
+            part = total if piece.alone else (total.T if piece.turned else total)[piece.rows]
             if piece.scalar:
                 part = np.asarray(part.sum())
             if piece.more:
@@ -342,7 +349,7 @@ class Bound:
         self.d_inputs = {n: self.value(op) for n, op in graph.d_inputs.items()}
         self.sums = [self._product(self._rows(o.d), self._operand(o.operand)) for o in compiled.outers]
         ones = workspace.ones[: self.rows]
-        self.sums += [(self._quick(rows := self._rows(r.terms)), rows.T, ones) for r in compiled.rows]
+        self.sums += [(_quick(rows := self._rows(r.terms)), rows.T, ones) for r in compiled.rows]
 
     # ------------------------------------------------------------------------------------------------------------ views
 
@@ -454,15 +461,23 @@ class Bound:
 
     def _product(self, rows: Array, operand: Array | str) -> tuple[Callable[..., Array], Array, Array | str]:
         """How the sum of the products of rows with an operand's is taken."""
-        if not isinstance(operand, str) and operand.ndim == 1:
-            return _spread, rows.T, operand
-        return self._quick(rows), rows.T, operand
-
-    def _quick(self, rows: Array) -> Callable[..., Array]:
-        """The quicker product that reads them in place: dot would copy a part of a buffer."""
-        return np.ndarray.dot if rows.flags.c_contiguous else np.matmul
+        same = not isinstance(operand, str) and operand.ndim == 1
+        product = _spread if same else _quick(rows)
+        return partial(_turned, product) if self.workspace.turned else product, rows.T, operand
 
 
-def _spread(columns: Array, same: Array, out: Array | None) -> Array:
-    """The sum of products with what is the same at every step."""
-    return np.multiply(columns.sum(axis=1)[:, None], same, out)
+def _quick(rows: Array) -> Callable[..., Array]:
+    """The quicker product that reads rows in place: dot would copy a part of a buffer."""
+    return np.ndarray.dot if rows.flags.c_contiguous else np.matmul
+
+
+def _spread(left: Array, right: Array, out: Array | None) -> Array:
+    """The product where one side is a vector, the same at every step."""
+    if left.ndim == 1:
+        return np.multiply(left[:, None], right.sum(axis=0), out)
+    return np.multiply(left.sum(axis=1)[:, None], right, out)
+
+
+def _turned(product: Callable[..., Array], left: Array, right: Array, out: Array | None) -> Array:
+    """The transpose of a product."""
+    return product(right.T, left.T, out)

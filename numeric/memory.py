@@ -61,9 +61,6 @@ class MemoryPlan:
 
     def actions(self) -> Iterator[Action]:
         """What a pass does, in order."""
-        if self.tapes >= self.segments:  # nothing is gone through again, so no state has to be kept
-            yield "reverse", 0, self.segments
-            return
         blocks = -(-self.segments // self.tapes)
         edges = [min(k * self.tapes, self.segments) for k in range(blocks + 1)]
         # what is left to reverse: blocks first to last, of which the first one's state is kept, with free states
