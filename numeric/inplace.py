@@ -160,9 +160,10 @@ class Workspace:
         self.work |= {b.index: self.room(b, rows) for b in storage.buffers if b.kind == "slab" and not b.tape}
         self.ones = np.ones(rows, self.dtype)
         self.scratch: dict[int, Array] = {}
+        self.turned = rows >= _TURN
         self.totals: list[Array] = []
         self.addends: list[Array] = []
-        self.turned = rows >= _TURN
+        self.rooms: Sequence[Array | None] = [None] * (len(compiled.outers) + len(compiled.rows))
         self.pieces = tuple(self._pieces())
         self.params: Mapping[str, Array] = {}
         self.const_arrays = [
@@ -211,12 +212,13 @@ class Workspace:
         compiled = self.compiled
         sums = [(o.d, o.parts, self.turned) for o in compiled.outers]
         sums += [(r.terms, tuple((p, k, False) for k, p in enumerate(r.parameters)), False) for r in compiled.rows]
+        whole = not self.turned  # then what is summed is the gradient itself, and the next call needs new room
         seen: set[str] = set()
         for total, (ref, members, turned) in enumerate(sums):
             edges = self.widths[ref.buffer.index]
             for name, k, transposed in members:
                 first, last = (edges[ref.start + i] - edges[ref.start] for i in (k, k + 1))
-                alone = last - first == self._width(ref) and not (len(members) > 1 or transposed or turned)
+                alone = whole and last - first == self._width(ref) and len(members) == 1 and not transposed
                 scalar = not compiled.graph.cell.parameters[name]
                 yield _Piece(name, total, slice(first, last), transposed, scalar, alone, turned, name in seen)
                 seen.add(name)
@@ -310,6 +312,8 @@ class Workspace:
             else:
                 own = piece.alone or piece.scalar  # nobody else has it
                 out[piece.name] = part if own else (part.T if piece.transposed else part).copy()
+        if self.turned:
+            self.rooms = self.totals
         self.totals = []
         names = self.compiled.graph.cell.parameters
         return {name: out[name] if name in out else np.zeros_like(self.params[name]) for name in names}
@@ -452,7 +456,7 @@ class Bound:
         totals, addends = self.workspace.totals, self.workspace.addends
         sums = [(product, d, inputs[r] if type(r) is str else r) for product, d, r in self.sums]
         if not totals:
-            totals += [product(d, r, None) for product, d, r in sums]
+            totals += [product(d, r, room) for (product, d, r), room in zip(sums, self.workspace.rooms, strict=True)]
             return
         if not addends:
             addends += map(np.empty_like, totals)
