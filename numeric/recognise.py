@@ -21,7 +21,7 @@ _KNOWN = frozenset(("loss", "at", "on", "reduction"))
 _T = TypeVar("_T")
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _PLAIN = 0x1 | 0x100  # NumPy's flags of arrays that are C-contiguous and aligned
-_SMALL = 1 << 12  # numbers up to which one call for all costs less than a call for each
+_FEW = 1 << 12  # numbers of parameters up to which one call for all costs less than a call for each
 _MOST = 64  # calls that are remembered; more of them than any program has shapes
 
 
@@ -32,7 +32,7 @@ class Recogniser:
         self.cell, self.dtype, self.single = cell, dtype, len(cell.inputs) == 1
         self.names = tuple(cell.parameters)
         self.input = cell.inputs[0] if self.single else ""
-        self.known: dict[Any, tuple[Problem, int]] = {}
+        self.known: dict[Any, tuple[Problem, int, bool]] = {}
 
     def key(self, params: Any, inputs: Any, targets: Any, options: Mapping[str, Any]) -> Any:
         """What has to be the same; None where a call can only go the long way."""
@@ -57,8 +57,9 @@ class Recogniser:
         known = self.known.get(key)
         if known is None:
             return None
-        problem, classes = known
-        if not (_finite(inputs) and self.sound(list(map(params.__getitem__, self.names)))):
+        problem, classes, few = known
+        numbers = [*map(params.__getitem__, self.names)]
+        if not (_finite(inputs) and all(map(_finite, [np.concatenate(numbers, None)] if few else numbers))):
             return None
         if classes:
             bits = targets.view(_UNSIGNED[targets.itemsize])
@@ -71,12 +72,6 @@ class Recogniser:
         full = dict.fromkeys(problem.loss.full, targets)
         data = _changed(problem.data, {"params": params.copy(), "inputs": {self.input: inputs}})
         return _changed(problem, {"data": data, "loss": _changed(problem.loss, {"full": full, "given": full})})
-
-    def sound(self, params: list[Array]) -> bool:
-        """Whether parameters are finite; few numbers are looked at together."""
-        if sum([x.size for x in params]) <= _SMALL:
-            return _finite(np.concatenate(params, None))
-        return all(map(_finite, params))
 
     def remember(self, key: Any, problem: Problem, targets: Any) -> None:
         """Recognise this call from now on, where there is one array of targets and nothing else."""
@@ -94,7 +89,8 @@ class Recogniser:
         assert problem.data.shape
         blank = _changed(problem.data, {"params": {}, "inputs": {}})
         empty = _changed(problem.loss, {"full": {root: given[:0]}, "given": {}})
-        self.known[key] = _changed(problem, {"data": blank, "loss": empty}), classes
+        few = sum(x.size for x in problem.data.params.values()) <= _FEW
+        self.known[key] = _changed(problem, {"data": blank, "loss": empty}), classes, few
 
 
 def _finite(array: Array) -> bool:
