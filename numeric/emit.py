@@ -30,12 +30,17 @@ _DIRECT = ("tanh", "exp", "sqrt")  # NumPy's own, right in both dtypes
 # ---------------------------------------------------------------------------------------- functions without temporaries
 
 
+#: Minus one and one as arrays: to make one of a Python number takes as long as the arithmetic of a small step.
+_UNITS = {np.dtype(d): (np.array(-1, d), np.array(1, d)) for d in (np.float32, np.float64)}
+
+
 def sigmoid(x: Array, out: Array) -> None:
     """1 / (1 + exp(-x)): right to a few units in the last place in both tails."""
-    np.multiply(x, -1, out)  # NumPy 2.4.6 negates some arrays with strides wrongly in place
+    minus, one = _UNITS[x.dtype]
+    np.multiply(x, minus, out)  # NumPy 2.4.6 negates some arrays with strides wrongly in place
     np.exp(out, out)
-    np.add(out, 1, out)
-    np.divide(1, out, out)
+    np.add(out, one, out)
+    np.divide(one, out, out)
 
 
 #: A derivative is taken from the function's value unless that would lose more than six bits.
@@ -45,8 +50,8 @@ _LOST = 2.0**-6
 def dtanh(x: Array, value: Array, out: Array, scratch: Array) -> None:
     """1 - tanh(x)^2; where some tanh is close to one, 4 e / (1 + e)^2 with e = exp(-2|x|)."""
     np.multiply(value, value, scratch)
-    if np.maximum.reduce(scratch, None) <= 1 - _LOST:
-        np.subtract(1, scratch, out)
+    if scratch.item(scratch.argmax()) <= 1 - _LOST:  # the quickest call that finds it, and a nan
+        np.subtract(_UNITS[x.dtype][1], scratch, out)
         return
     np.abs(x, out)
     np.multiply(out, -2, out)
@@ -56,8 +61,8 @@ def dtanh(x: Array, value: Array, out: Array, scratch: Array) -> None:
 
 def dsigmoid(x: Array, value: Array, out: Array, scratch: Array) -> None:
     """s (1 - s) with s = sigmoid(x); where some s is close to one, e / (1 + e)^2 with e = exp(-|x|)."""
-    np.subtract(1, value, scratch)
-    if np.minimum.reduce(scratch, None) >= _LOST:
+    np.subtract(_UNITS[x.dtype][1], value, scratch)
+    if scratch.item(scratch.argmin()) >= _LOST:
         np.multiply(scratch, value, out)
         return
     np.abs(x, out)

@@ -7,8 +7,9 @@ Bound        a segment of s steps with b sequences: every view that its blocks u
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = ["Bound", "Compiled", "Tape", "Workspace"]
 
 _CHUNK = 1 << 18  # bytes of the widest buffer in a stretch of rows: the working set stays in the second-level cache
 _COPY = 64  # rows from which a transposed copy of a matrix pays
+_TURN = 64  # rows from which r.T d is quicker than d.T r, which would need no copy to be a gradient
 
 Tape = dict[int, Array]
 
@@ -42,6 +44,23 @@ class _Rows:
 
     terms: Ref
     parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The gradient of ``name``, or what ``more`` of it there is: ``rows`` of the sum number ``total``.
+
+    ``alone`` says that these are all of its rows, and ``turned`` that the sum is kept as its transpose.
+    """
+
+    name: str
+    total: int
+    rows: slice
+    transposed: bool
+    scalar: bool
+    alone: bool
+    turned: bool
+    more: bool
 
 
 class Compiled:
@@ -112,6 +131,16 @@ class Compiled:
         return out
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A routine with its arrays; its matrices, by their numbers in the workspace, are another call's each time."""
+
+    routine: Routine
+    arrays: tuple[Any, ...]
+    matrices: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
 class Workspace:
     """Buffers for segments of at most ``rows`` = steps times sequences and ``batch`` sequences.
 
@@ -126,10 +155,12 @@ class Workspace:
         self.rows, self.batch = rows, batch
         self.widths = {b.index: [0, *accumulate(self.size(a) for a in b.axes)] for b in compiled.storage.buffers}
         self.const: dict[int, Array] = {}
-        self.loads: list[tuple[str, Array]] = []
+        self.loads: list[tuple[tuple[str, ...], Array]] = []
         self._constants()
-        self.stacks: dict[Stack, Array] = {}
-        self.direct: dict[Stack, tuple[str, bool]] = {}
+        self.matrices: list[Array] = []
+        self.numbers: dict[Stack, int] = {}
+        self.stacks: list[tuple[Stack, Array]] = []
+        self.direct: list[tuple[int, str, bool]] = []
         self._stacks()
         storage = compiled.storage
         batch_of = {b.index: 2 if b.kind == "carry" else 1 for b in storage.buffers}
@@ -139,14 +170,11 @@ class Workspace:
         self._slabs(rows, lent)
         self.ones = np.ones(rows, self.dtype)
         self.scratch: dict[int, Array] = {}
-        self.sums: list[tuple[Array, Array]] = [
-            (np.empty(shape, self.dtype), np.empty(shape, self.dtype)) for shape in self._sum_shapes()
-        ]
-        self.row_sums = [
-            (np.empty(width, self.dtype), np.empty(width, self.dtype))
-            for width in map(self._width, (r.terms for r in compiled.rows))
-        ]
-        self.empty = True
+        self.turned = rows >= _TURN
+        self.totals: list[Array] = []
+        self.addends: list[Array] = []
+        self.rooms: Sequence[Array | None] = [None] * (len(compiled.outers) + len(compiled.rows))
+        self.pieces = tuple(self._pieces())
         self.params: Mapping[str, Array] = {}
         self.const_arrays = [
             np.empty_like(self.constant(ref)) if ref.source == "scratch" else self.constant(ref)
@@ -198,8 +226,21 @@ class Workspace:
         edges = self.widths[ref.buffer.index]
         return edges[ref.stop] - edges[ref.start]
 
-    def _sum_shapes(self) -> list[tuple[int, int]]:
-        return [(self.size(o.operand.axis), self._width(o.d)) for o in self.compiled.outers]
+    def _pieces(self) -> Iterator[_Piece]:
+        """Which rows of which sum are whose gradient."""
+        compiled = self.compiled
+        sums = [(o.d, o.parts, self.turned) for o in compiled.outers]
+        sums += [(r.terms, tuple((p, k, False) for k, p in enumerate(r.parameters)), False) for r in compiled.rows]
+        whole = not self.turned  # then what is summed is the gradient itself, and the next call needs new room
+        seen: set[str] = set()
+        for total, (ref, members, turned) in enumerate(sums):
+            edges = self.widths[ref.buffer.index]
+            for name, k, transposed in members:
+                first, last = (edges[ref.start + i] - edges[ref.start] for i in (k, k + 1))
+                alone = whole and last - first == self._width(ref) and len(members) == 1 and not transposed
+                scalar = not compiled.graph.cell.parameters[name]
+                yield _Piece(name, total, slice(first, last), transposed, scalar, alone, turned, name in seen)
+                seen.add(name)
 
     def _scratch(self, ref: Ref, rows: int) -> Array:
         """Room like some members of a buffer, shared by all that need such room for a moment."""
@@ -215,52 +256,57 @@ class Workspace:
         for b in storage.buffers:
             if b.kind == "const":
                 self.const[b.index] = np.zeros(() if b.axes == (None,) else self.widths[b.index][-1], self.dtype)
+        given: dict[int, dict[int, str]] = {}
         for op, place in storage.place.items():
             if op.kind in ("vector", "scalar"):
-                self.loads.append((str(op.data), self._member(place.buffer, place.at)))
+                given.setdefault(place.buffer.index, {})[place.at] = str(op.data)
             elif op.kind == "number":
                 self.const[place.buffer.index][...] = op.data
+        for index, members in given.items():
+            for run in _runs(sorted(members)):
+                self.loads.append((tuple(members[k] for k in run), self._members(index, run[0], run[-1] + 1)))
 
-    def _member(self, buffer: Buffer, k: int) -> Array:
-        whole, edges = self.const[buffer.index], self.widths[buffer.index]
-        return whole if whole.ndim == 0 else whole[edges[k] : edges[k + 1]]
+    def _members(self, index: int, first: int, last: int) -> Array:
+        whole, edges = self.const[index], self.widths[index]
+        return whole if whole.ndim == 0 else whole[edges[first] : edges[last]]
 
     def _stacks(self) -> None:
+        """Each stack has a number; ``matrices`` are what is multiplied by, a call's own or copies side by side."""
         shapes = self.compiled.graph.cell.parameters
         c = self.compiled
-        for routine in (c.const, c.forward, c.after, c.reverse):
-            for stack in routine.stacks:
-                (matrix, transposed), *more = stack.parts
-                if not more and (not transposed or self.rows < _COPY):
-                    self.direct[stack] = matrix, transposed
-                elif stack not in self.stacks:
-                    sides = [tuple(map(self.size, shapes[m][::-1] if t else shapes[m])) for m, t in stack.parts]
-                    total = sum(side[stack.side] for side in sides)
-                    shape = (sides[0][0], total) if stack.side else (total, sides[0][1])
-                    self.stacks[stack] = np.empty(shape, self.dtype)
+        routines = (c.const, c.forward, c.after, c.reverse)
+        for stack in dict.fromkeys(stack for routine in routines for stack in routine.stacks):
+            number = self.numbers[stack] = len(self.matrices)
+            (matrix, transposed), *more = stack.parts
+            if not more and (not transposed or self.rows < _COPY):
+                self.direct.append((number, matrix, transposed))
+                self.matrices.append(np.empty(0, self.dtype))
+                continue
+            sides = [tuple(map(self.size, shapes[m][::-1] if t else shapes[m])) for m, t in stack.parts]
+            total = sum(side[stack.side] for side in sides)
+            room = np.empty((sides[0][0], total) if stack.side else (total, sides[0][1]), self.dtype)
+            self.stacks.append((stack, room))
+            self.matrices.append(room)
 
     def load(self, params: Mapping[str, Array]) -> None:
         """Take a call's parameters; the sums start anew."""
-        self.params, self.empty = params, True
-        for name, room in self.loads:
-            room[...] = params[name]
-        for stack, room in self.stacks.items():
-            start = 0
-            for matrix, transposed in stack.parts:
-                w = params[matrix].T if transposed else params[matrix]
-                stop = start + w.shape[stack.side]
-                room[(slice(None), slice(start, stop)) if stack.side else slice(start, stop)] = w
-                start = stop
+        self.params, self.totals = params, []
+        for names, room in self.loads:
+            if len(names) == 1:
+                room[...] = params[names[0]]
+            else:
+                np.concatenate([params[name] for name in names], 0, room)
+        for number, matrix, transposed in self.direct:
+            self.matrices[number] = params[matrix].T if transposed else params[matrix]
+        for stack, room in self.stacks:
+            parts = [params[matrix].T if transposed else params[matrix] for matrix, transposed in stack.parts]
+            if len(parts) == 1:
+                room[...] = parts[0]
+            else:
+                np.concatenate(parts, stack.side, room)
         const = self.compiled.const
         if const.refs:
-            const.run((*self.const_arrays, *map(self.matrix, const.stacks)))
-
-    def matrix(self, stack: Stack) -> Array:
-        """One of them."""
-        if stack in self.direct:
-            name, transposed = self.direct[stack]
-            return self.params[name].T if transposed else self.params[name]
-        return self.stacks[stack]
+            const.run((*self.const_arrays, *(self.matrices[self.numbers[stack]] for stack in const.stacks)))
 
     def constant(self, ref: Ref) -> Array:
         """A view of what is no vector of any step."""
@@ -275,27 +321,32 @@ class Workspace:
     def gradients(self) -> dict[str, Array]:
         """The sums as gradients of the parameters, in arrays of their own."""
         out: dict[str, Array] = {}
-
-        def put(name: str, value: Array) -> None:
-            if name in out:
-                out[name] += value
+        for piece in self.pieces:
+            total = self.totals[piece.total]
+            part = total if piece.alone else (total.T if piece.turned else total)[piece.rows]
+            if piece.scalar:
+                part = np.asarray(part.sum())
+            if piece.more:
+                out[piece.name] += part.T if piece.transposed else part
             else:
-                out[name] = value.copy()
-
-        for outer, (total, _) in zip(self.compiled.outers, self.sums, strict=True):
-            edges = self.widths[outer.d.buffer.index]
-            for matrix, k, transposed in outer.parts:
-                begin = edges[outer.d.start]
-                part = total[:, edges[outer.d.start + k] - begin : edges[outer.d.start + k + 1] - begin]
-                put(matrix, part if transposed else part.T)
-        for rows, (sums, _) in zip(self.compiled.rows, self.row_sums, strict=True):
-            edges = self.widths[rows.terms.buffer.index]
-            for k, name in enumerate(rows.parameters):
-                begin = edges[rows.terms.start]
-                part = sums[edges[rows.terms.start + k] - begin : edges[rows.terms.start + k + 1] - begin]
-                put(name, part if self.params[name].ndim else np.asarray(part.sum()))
+                own = piece.alone or piece.scalar  # nobody else has it
+                out[piece.name] = part if own else (part.T if piece.transposed else part).copy()
+        if self.turned:
+            self.rooms = self.totals
+        self.totals = []
         names = self.compiled.graph.cell.parameters
         return {name: out[name] if name in out else np.zeros_like(self.params[name]) for name in names}
+
+
+def _runs(numbers: Sequence[int]) -> list[list[int]]:
+    """Numbers in runs without gaps."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and runs[-1][-1] + 1 == n:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return runs
 
 
 class Bound:
@@ -319,8 +370,9 @@ class Bound:
         self.locals = {str(op.data): self.value(op) for op in graph.live if op.kind == "local"}
         self.d_states = {n: self.value(op) for n, op in graph.d_states.items()} if graph.want_states else {}
         self.d_inputs = {n: self.value(op) for n, op in graph.d_inputs.items()}
-        self.outers = [(self._operand(o.operand), self._rows(o.d)) for o in compiled.outers]
-        self.sums = [self._rows(r.terms) for r in compiled.rows]
+        self.sums = [self._product(self._rows(o.d), self._operand(o.operand)) for o in compiled.outers]
+        ones = workspace.ones[: self.rows]
+        self.sums += [(_quick(rows := self._rows(r.terms)), rows.T, ones) for r in compiled.rows]
 
     # ------------------------------------------------------------------------------------------------------------ views
 
@@ -361,12 +413,14 @@ class Bound:
         lanes = ref.stop - ref.start
         return x.reshape(*x.shape[:-1], lanes, x.shape[-1] // lanes)
 
-    def _bind(self, routine: Routine) -> tuple[Routine, list[Any]]:
+    def _bind(self, routine: Routine) -> _Ready:
         widest: dict[int, int] = {}
         for _, block, ref in routine.refs:
             widest[block] = max(widest.get(block, 1), self.workspace.widths[ref.buffer.index][-1])
         chunks = {block: self._chunks(width) for block, width in widest.items()}
-        return routine, [self._array(ref, kind, chunks[block]) for kind, block, ref in routine.refs]
+        arrays = tuple(self._array(ref, kind, chunks[block]) for kind, block, ref in routine.refs)
+        numbers = tuple(self.workspace.numbers[stack] for stack in routine.stacks)
+        return _Ready(routine, arrays, numbers, tuple(self.workspace.sizes[letter] for letter in routine.sizes))
 
     def _chunks(self, widest: int) -> list[slice]:
         n = max(16, _CHUNK // (widest * self.workspace.dtype.itemsize))
@@ -407,40 +461,46 @@ class Bound:
 
     # -------------------------------------------------------------------------------------------------------------- run
 
-    def run(self, bound: tuple[Routine, list[Any]], inputs: Mapping[str, Array]) -> None:
+    def run(self, ready: _Ready, inputs: Mapping[str, Array]) -> None:
         """Run a routine; what the recursion carries is left in the first of its two arrays."""
-        routine, arrays = bound
-        workspace = self.workspace
-        matrices = [workspace.matrix(stack) for stack in routine.stacks]
-        sizes = [workspace.sizes[letter] for letter in routine.sizes]
-        carried = routine.run((*arrays, *matrices, *map(inputs.get, routine.inputs), *sizes))
-        if carried:
-            for name, array in zip(routine.carried, carried, strict=True):
-                if array is not self.carries[name][0]:
-                    self.carries[name][0][...] = array
+        routine, matrices = ready.routine, self.workspace.matrices
+        stacks = [matrices[number] for number in ready.matrices]
+        carried = routine.run((*ready.arrays, *stacks, *map(inputs.get, routine.inputs), *ready.sizes))
+        for name, array in zip(routine.carried, carried, strict=True):
+            if array is not self.carries[name][0]:
+                self.carries[name][0][...] = array
 
     def add(self, inputs: Mapping[str, Array]) -> None:
-        """Add this segment's sums."""
-        workspace = self.workspace
-        first = workspace.empty
-        for (operand, d), (total, part) in zip(self.outers, workspace.sums, strict=True):
-            r = inputs[operand] if isinstance(operand, str) else operand
-            target = total if first else part
-            if r.ndim == 1:  # the same at every step
-                np.multiply(r[:, None], d.sum(axis=0)[None, :], out=target)
-            elif d.flags.c_contiguous:
-                r.T.dot(d, target)
-            else:
-                np.matmul(r.T, d, target)  # dot would copy a part of a buffer
-            if not first:
-                np.add(total, part, total)
-        ones = workspace.ones[: self.rows]
-        for rows, (total, part) in zip(self.sums, workspace.row_sums, strict=True):
-            target = total if first else part
-            if rows.flags.c_contiguous:
-                ones.dot(rows, target)
-            else:
-                np.matmul(ones, rows, target)
-            if not first:
-                np.add(total, part, total)
-        workspace.empty = False
+        """Add this segment's sums to those of the segments before."""
+        totals, addends = self.workspace.totals, self.workspace.addends
+        sums = [(product, d, inputs[r] if type(r) is str else r) for product, d, r in self.sums]
+        if not totals:
+            totals += [product(d, r, room) for (product, d, r), room in zip(sums, self.workspace.rooms, strict=True)]
+            return
+        if not addends:
+            addends += map(np.empty_like, totals)
+        for (product, d, r), total, addend in zip(sums, totals, addends, strict=True):
+            np.add(total, product(d, r, addend), total)
+
+    def _product(self, rows: Array, operand: Array | str) -> tuple[Callable[..., Array], Array, Array | str]:
+        """How the sum of the products of rows with an operand's is taken."""
+        same = not isinstance(operand, str) and operand.ndim == 1
+        product = _spread if same else _quick(rows)
+        return partial(_turned, product) if self.workspace.turned else product, rows.T, operand
+
+
+def _quick(rows: Array) -> Callable[..., Array]:
+    """The quicker product that reads rows in place: dot would copy a part of a buffer."""
+    return np.ndarray.dot if rows.flags.c_contiguous else np.matmul
+
+
+def _spread(left: Array, right: Array, out: Array | None) -> Array:
+    """The product where one side is a vector, the same at every step."""
+    if left.ndim == 1:
+        return np.multiply(left[:, None], right.sum(axis=0), out)
+    return np.multiply(left.sum(axis=1)[:, None], right, out)
+
+
+def _turned(product: Callable[..., Array], left: Array, right: Array, out: Array | None) -> Array:
+    """The transpose of a product."""
+    return product(right.T, left.T, out)

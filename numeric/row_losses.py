@@ -117,6 +117,8 @@ class _ClassRoom:
         self.wide = np.empty(rows, np.float64)
         self.ones = np.ones(classes, dtype)
         self.minus = -self.ones
+        # as arrays: to make one of a Python number takes longer than to use it
+        self.zero, self.one = np.zeros((), dtype), np.ones((), dtype)
 
     def evaluate(self, y: Array, target: Array, slope: Array) -> float:
         """The sum of -log p[target]; ``slope`` becomes p - (1 at the target).
@@ -136,18 +138,22 @@ class _ClassRoom:
         y.argmax(1, top)
         np.add(base, top, top)
         np.add(base, target, index)
-        np.subtract(y, y.max(axis=1, out=column, keepdims=True), slope)
+        if y.flags.c_contiguous:
+            y.reshape(-1).take(top, 0, rest, "clip")
+        else:
+            y.max(axis=1, out=column, keepdims=True)
+        np.subtract(y, column, slope)
         flat.take(index, 0, own, "clip")
         np.exp(slope, slope)
-        flat[top] = 0
+        flat[top] = self.zero
         slope.dot(self.ones, rest)
         wide[...] = rest
         np.log1p(wide, wide)
         np.subtract(wide, own, wide)
-        np.add(rest, 1, rest)
-        flat[top] = 1
+        np.add(rest, self.one, rest)
+        flat[top] = self.one
         np.divide(slope, column, slope)
-        flat[index] = 0
+        flat[index] = self.zero
         slope.dot(self.minus, rest)
         flat[index] = rest
         value = float(np.add.reduce(wide))

@@ -106,7 +106,8 @@ class Session:
     def bound(self, segment: Segment, slot: int) -> Bound:
         """The views of a segment over a tape; with all tapes kept, each has its own part of one."""
         whole = self.plan.tapes == self.plan.segments
-        key = (segment, 0) if whole else ((segment.steps, segment.batch), slot)
+        at = (segment.row, segment.end) if whole else (slot,)  # a segment's own hash is slow
+        key = (*at, segment.steps, segment.batch)
         if key not in self.bounds:
             self._need_room()
             row, end = (segment.row, segment.end) if whole else (slot * self.layout.most, slot * self.data.batch)
@@ -233,7 +234,7 @@ class Session:
         """Nothing is carried into the last step."""
         self.row_loss.start(loss, self.data, self.layout)
         for buffer in self.compiled.storage.carries.values():
-            self.workspace.work[buffer.index][...] = 0
+            self.workspace.work[buffer.index].fill(0)
 
     def forward(self, segment: Segment, slot: int) -> Bound:
         """One segment forward, from the current states."""

@@ -171,7 +171,7 @@ def _only_the_first_segment_counts(patch):
     right = inplace.Bound.add
 
     def add(self, inputs):
-        self.workspace.empty = True
+        self.workspace.totals.clear()
         right(self, inputs)
 
     patch.setattr(inplace.Bound, "add", add)
