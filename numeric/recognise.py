@@ -36,7 +36,7 @@ class Recogniser:
         self.cell, self.dtype, self.single = cell, dtype, len(cell.inputs) == 1
         self.names = tuple(cell.parameters)
         self.input = cell.inputs[0] if self.single else ""
-        self.known: dict[Any, tuple[Problem, int, bool]] = {}
+        self.known: dict[Any, tuple[Problem, int, bool, bool]] = {}
 
     def key(self, params: Any, inputs: Any, targets: Any, options: Mapping[str, Any]) -> Any:
         """What has to be the same; None where a call can only go the long way."""

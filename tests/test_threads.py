@@ -216,7 +216,7 @@ def test_truncation_memory_plans_and_segments_in_parts(fast, ragged):
             right = scene.backward(numeric.Engine("lstm", fast=fast, segment=12))
             known = scene.backward(numeric.Engine("lstm", fast=fast, segment=12, threads=2))
             assert_close(known, right)
-            for keep in ("states", 6000):
+            for keep in ("starts", 6000):
                 found = scene.backward(numeric.Engine("lstm", "float64", keep, fast=fast, segment=12, threads=2))
                 assert_same(found, known)
 
