@@ -95,8 +95,8 @@ _OWN: dict[str, Callable[..., None]] = {"sigmoid": sigmoid, "dtanh": dtanh, "dsi
 class Ref:
     """Members ``start`` to ``stop`` of a buffer, as a block sees them.
 
-    ``form`` is "flat", side by side; "lanes", with an axis of their own; or "shared", one for all lanes.  ``shift`` is
-    0 for a state one step before and 1 for the state itself.  ``source`` is "buffer"; "scratch", room like the buffer's
+    ``form`` is "flat", side by side; "lanes", with an axis of their own; "shared", one for all lanes; or "stepped",
+    with an axis for the steps.  ``shift`` is 0 for a state one step before and 1 for the state itself.  ``source`` is "buffer"; "scratch", room like the buffer's
     members; or "old" and "new" for what is carried.
     """
 
@@ -126,13 +126,14 @@ class Routine:
     """Compiled blocks: ``run(arrays)`` with the arrays of ``refs``, ``stacks``, ``inputs``, and ``sizes``.
 
     A reference comes with the kind and the number of the block that uses it; kinds are "const", "whole" (all rows),
-    "chunks" (stretches of rows), "steps", and "back" (steps, the last first).  ``run`` returns what the states of
-    ``carried`` hand on, each in its old or its new array.
+    "chunks" (stretches of rows), "steps", and "back" (steps, the last first).  An input comes with whether its
+    steps have an axis of their own.  ``run`` returns what the states of ``carried`` hand on, each in its old or its new
+    array.
     """
 
     refs: tuple[tuple[str, int, Ref], ...]
     stacks: tuple[Stack, ...]
-    inputs: tuple[str, ...]
+    inputs: tuple[tuple[str, bool], ...]
     sizes: tuple[str, ...]
     carried: tuple[str, ...]
     run: Callable[..., Any]
@@ -150,12 +151,12 @@ def emit(storage: Storage, phases: Sequence[int], fused: str | None = None) -> R
         pending: list[Call] = []
         for call in calls:
             if call.kind in ("product", "gather") or _from_input(call):
-                writer.block("chunks", pending)
+                writer.stretches(pending)
                 writer.block("whole", [call])
                 pending = []
             else:
                 pending.append(call)
-        writer.block("chunks", pending)
+        writer.stretches(pending)
     return writer.routine()
 
 
@@ -171,7 +172,7 @@ class _Writer:
         self.kind, self.blocks = "", 0
         self.refs: dict[tuple[str, int, Ref], str] = {}
         self.stacks: dict[Stack, str] = {}
-        self.inputs: dict[str, str] = {}
+        self.inputs: dict[tuple[str, bool], str] = {}
         self.carried: dict[str, str] = {}
         self.lines: list[str] = []
         self.text: list[str] = []
@@ -187,6 +188,15 @@ class _Writer:
     def var(self, ref: Ref) -> str:
         """The variable of a reference in the block that is being written."""
         return self.name(self.refs, (self.kind, self.blocks, ref))
+
+    def stretches(self, calls: Sequence[Call]) -> None:
+        """Blocks for entrywise calls: of rows in stretches, of columns step by step; none needs what another makes."""
+        self.block("chunks", [call for call in calls if not self.in_columns(call.ops[0])])
+        self.block("steps", [call for call in calls if self.in_columns(call.ops[0])])
+
+    def in_columns(self, *ops: Op) -> bool:
+        """Whether one of some values is kept in columns."""
+        return any(b is not None and b.columns for b in map(self.storage.buffer_of, ops))
 
     def block(self, kind: str, calls: Sequence[Call]) -> None:
         """A loop, or a few lines, for some calls."""
@@ -241,7 +251,7 @@ class _Writer:
         """The variable of an argument of a call."""
         ops = [op.args[position] for op in call.ops]
         if ops[0].kind == "input":
-            return self.name(self.inputs, str(ops[0].data))
+            return self.name(self.inputs, (str(ops[0].data), self.in_columns(*call.ops)))
         if all(op is ops[0] for op in ops):
             scalar = ops[0].axis is None
             return self.var(self.ref(ops[:1], "shared" if lanes and not scalar else "flat"))
@@ -296,12 +306,22 @@ class _Writer:
     def product(self, call: Call) -> None:
         """One product for all matrices with one operand."""
         parts = tuple((matrix, not transposed) for matrix, transposed in (op.data for op in call.ops))
-        self.times(self.argument(call, 0, False), Stack(parts, 1), self.ref(call.ops))
+        operand = call.ops[0].args[0]
+        form = self.product_form(operand, call.ops[0])
+        if operand.kind == "input":
+            rows = self.name(self.inputs, (str(operand.data), form == "stepped"))
+        else:
+            rows = self.var(self.ref([operand], form))
+        self.times(rows, Stack(parts, 1), self.ref(call.ops, form))
+
+    def product_form(self, *ops: Op) -> str:
+        """How what enters or leaves a product stands: where columns do, all steps at once are a product for each."""
+        return "stepped" if self.kind == "whole" and self.in_columns(*ops) else "flat"
 
     def times(self, rows: str, stack: Stack, out: Ref, into: str | None = None) -> None:
         """``out`` = rows times a stack; "dot" is the quicker call where it can be used."""
         matrix, target = self.name(self.stacks, stack), into or self.var(out)
-        dot = out.whole and out.source != "scratch"
+        dot = out.whole and out.source != "scratch" and out.form == "flat" and not out.buffer.columns
         self.lines.append(f"{rows}.dot({matrix}, {target})" if dot else f"matmul({rows}, {matrix}, {target})")
 
     def gather(self, op: Op) -> None:
@@ -317,15 +337,17 @@ class _Writer:
                 runs[-1].append(k)
             else:
                 runs.append([k])
-        out = self.ref([op])
+        form = self.product_form(op, *op.args)
+        out = self.ref([op], form)
         for n, run in enumerate(runs):
-            rows = self.var(self.ref([op.args[k] for k in run]))
+            rows = self.var(self.ref([op.args[k] for k in run], form))
             stack = Stack(tuple(data[k] for k in run), 0)
             if n == 0:
                 self.times(rows, stack, out)
                 continue
-            scratch = self.var(Ref(out.buffer, out.start, out.stop, source="scratch"))
-            self.times(rows, stack, Ref(out.buffer, out.start, out.stop, source="scratch"), scratch)
+            spare = Ref(out.buffer, out.start, out.stop, form, source="scratch")
+            scratch = self.var(spare)
+            self.times(rows, stack, spare, scratch)
             target = self.var(out)
             self.lines.append(f"add({target}, {scratch}, {target})")
 

@@ -29,7 +29,7 @@ from numeric.arguments import Array, Data, as_dtype, check_data, check_lengths, 
 from numeric.compile import check_constants
 from numeric.losses import evaluate_loss
 from numeric.memory import MemoryPlan, check_keep
-from numeric.passes import Passes, check_fast
+from numeric.passes import Passes, check_fast, check_layout
 from numeric.plan import Plans
 from numeric.problem import Options, Problem, check_problem
 from numeric.recognise import Recogniser
@@ -70,7 +70,9 @@ class Engine:
     ``fast`` is whether Numba's compiled code is used: True, False, or None for whatever is faster where Numba is
     installed (the environment variable BPTT_FAST, 0 or 1, decides where ``fast`` is left out). It compiles for a
     second or two, once for a cell, and the results are equal to rounding. ``segment`` is the number of rows, steps
-    times sequences, that sums over time are taken over at once; where left out, it depends on the sizes. ``plain``
+    times sequences, that sums over time are taken over at once; where left out, it depends on the sizes. ``layout`` is
+    how the steps of a pass are kept where the compiled loop does not run: "rows", each as (sequences, features);
+    "columns", as (features, sequences); or None for whatever is faster; the results are equal to rounding. ``plain``
     runs the lambdified program, which all other forms have to equal; ``backward`` puts another backward program in
     place of the derived one, to see it fail.
 
@@ -95,6 +97,7 @@ class Engine:
         plain: bool = False,
         segment: int | None = None,
         fast: bool | None = None,
+        layout: str | None = None,
     ) -> None:
         if not isinstance(plain, bool):
             raise ValueError(f"plain is {plain!r}; expected True or False")
@@ -106,6 +109,7 @@ class Engine:
         self.keep = check_keep(keep)
         self.segment = check_segment(segment)
         self.fast = check_fast(fast)
+        self.layout = check_layout(layout)
         if backward is not None and backward.program.cell != self.cell:
             raise ValueError(f"backward belongs to the cell {backward.program.cell.name}, not to {self.cell.name}")
         self.backward_program = backward or differentiate_step(cut(self.cell))
@@ -113,7 +117,7 @@ class Engine:
         check_constants(_expressions(self.backward_program), self.dtype)
         self._planted = backward is not None
         self._plans: dict[frozenset[str] | None, Plans] = {}
-        self._passes = Passes(self.backward_program, self.dtype, self.keep, self.segment, self.fast)
+        self._passes = Passes(self.backward_program, self.dtype, self.keep, self.segment, self.fast, self.layout)
         self._recogniser = Recogniser(self.cell, self.dtype)
 
     def __repr__(self) -> str:
@@ -122,7 +126,7 @@ class Engine:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._planted or "reverse" in vars(self):
             raise TypeError("an engine with a backward pass of its own cannot be copied or pickled")
-        settings: dict[str, Any] = {"plain": self.plain, "segment": self.segment, "fast": self.fast}
+        settings: dict[str, Any] = {n: getattr(self, n) for n in ("plain", "segment", "fast", "layout")}
         return partial(type(self), **settings), (self.cell, str(self.dtype), self.keep)
 
     # ---------------------------------------------------------------------------------------------------- parameters

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from numeric.arguments import Array
+from numeric.columns import ColumnSums, all_steps, one_step
 from numeric.emit import Ref, Routine, Stack, emit
 from numeric.graph import AFTER, BEFORE, CONST, D_AFTER, D_BEFORE, D_LOOP, LOOP, Graph, Op
 from numeric.storage import Buffer, Storage
@@ -23,6 +24,7 @@ __all__ = ["Bound", "Compiled", "Tape", "Workspace"]
 
 _CHUNK = 1 << 18  # bytes of the widest buffer in a stretch of rows: the working set stays in the second-level cache
 _COPY = 64  # rows from which a transposed copy of a matrix pays
+_TURN = 1 << 20  # entries of a matrix from which it pays where steps are kept in columns
 
 Tape = dict[int, Array]
 
@@ -45,12 +47,12 @@ class _Rows:
 
 
 class Compiled:
-    """The blocks of a pass, for any sizes."""
+    """The blocks of a pass, for any sizes; ``columns`` says how steps are kept, as :mod:`numeric.columns` says."""
 
-    def __init__(self, graph: Graph, dtype: np.dtype[Any], *, fused: bool = False) -> None:
-        self.graph, self.dtype, self.fused = graph, dtype, fused
+    def __init__(self, graph: Graph, dtype: np.dtype[Any], *, fused: bool = False, columns: bool = False) -> None:
+        self.graph, self.dtype, self.fused, self.columns = graph, dtype, fused, columns
         kernels = str(dtype) if fused else None
-        self.storage = storage = Storage(graph)
+        self.storage = storage = Storage(graph, columns=columns)
         self.const = emit(storage, [CONST])
         self.forward = emit(storage, [BEFORE, LOOP], kernels)
         self.after = emit(storage, [AFTER], kernels)
@@ -129,6 +131,8 @@ class Workspace:
         self.work |= {b.index: self.room(b, rows) for b in storage.buffers if b.kind == "slab" and not b.tape}
         self.ones = np.ones(rows, self.dtype)
         self.scratch: dict[int, Array] = {}
+        self.rooms: dict[str, Array] = {}
+        self.carried = 0  # sequences of the step that what is carried comes from
         self.sums: list[tuple[Array, Array]] = [
             (np.empty(shape, self.dtype), np.empty(shape, self.dtype)) for shape in self._sum_shapes()
         ]
@@ -180,7 +184,8 @@ class Workspace:
         return edges[ref.stop] - edges[ref.start]
 
     def _sum_shapes(self) -> list[tuple[int, int]]:
-        return [(self.size(o.operand.axis), self._width(o.d)) for o in self.compiled.outers]
+        shapes = [(self.size(o.operand.axis), self._width(o.d)) for o in self.compiled.outers]
+        return [(d, r) for r, d in shapes] if self.compiled.columns else shapes
 
     def _scratch(self, ref: Ref, rows: int) -> Array:
         """Room like some members of a buffer, shared by all that need such room for a moment."""
@@ -188,6 +193,12 @@ class Workspace:
         if self.scratch.get(width, np.empty(0)).size < rows * width:
             self.scratch[width] = np.empty(rows * width, self.dtype)
         return self.scratch[width][: rows * width].reshape(rows, width)
+
+    def column_room(self, purpose: str, size: int) -> Array:
+        """Room for what is copied for a moment."""
+        if self.rooms.get(purpose, np.empty(0)).size < size:
+            self.rooms[purpose] = np.empty(size, self.dtype)
+        return self.rooms[purpose][:size]
 
     # ------------------------------------------------------------------------------------------------------- parameters
 
@@ -212,13 +223,21 @@ class Workspace:
         for routine in (c.const, c.forward, c.after, c.reverse):
             for stack in routine.stacks:
                 (matrix, transposed), *more = stack.parts
-                if not more and (not transposed or self.rows < _COPY):
+                if not more and self._as_it_is(matrix, transposed):
                     self.direct[stack] = matrix, transposed
                 elif stack not in self.stacks:
                     sides = [tuple(map(self.size, shapes[m][::-1] if t else shapes[m])) for m, t in stack.parts]
                     total = sum(side[stack.side] for side in sides)
                     shape = (sides[0][0], total) if stack.side else (total, sides[0][1])
-                    self.stacks[stack] = np.empty(shape, self.dtype)
+                    turned = c.columns and (stack.side == 1 or total * sides[0][1 - stack.side] >= _TURN)
+                    self.stacks[stack] = np.empty(shape, self.dtype, order="F" if turned else "C")
+
+    def _as_it_is(self, matrix: str, transposed: bool) -> bool:
+        """Whether a matrix is used where the caller has it."""
+        if self.compiled.columns:
+            rows, columns = map(self.size, self.compiled.graph.cell.parameters[matrix])
+            return transposed or rows * columns < _TURN
+        return not transposed or self.rows < _COPY
 
     def load(self, params: Mapping[str, Array]) -> None:
         """Take a call's parameters; the sums start anew."""
@@ -267,7 +286,8 @@ class Workspace:
             edges = self.widths[outer.d.buffer.index]
             for matrix, k, transposed in outer.parts:
                 begin = edges[outer.d.start]
-                part = total[:, edges[outer.d.start + k] - begin : edges[outer.d.start + k + 1] - begin]
+                own = slice(edges[outer.d.start + k] - begin, edges[outer.d.start + k + 1] - begin)
+                part = total[own].T if self.compiled.columns else total[:, own]
                 put(matrix, part if transposed else part.T)
         for rows, (sums, _) in zip(self.compiled.rows, self.row_sums, strict=True):
             edges = self.widths[rows.terms.buffer.index]
@@ -285,8 +305,8 @@ class Bound:
     def __init__(self, workspace: Workspace, tape: Tape, steps: int, batch: int) -> None:
         self.workspace, self.steps, self.batch, self.rows = workspace, steps, batch, steps * batch
         self.flat = workspace.work | tape
-        self.flat_steps = batch == 1 and not workspace.compiled.fused  # then a step is a vector
         compiled = workspace.compiled
+        self.flat_steps = batch == 1 and not (compiled.fused or compiled.columns)  # then a step is a vector
         self.carries = {
             name: (self._carry(buffer, 0), self._carry(buffer, 1)) for name, buffer in compiled.storage.carries.items()
         }
@@ -302,11 +322,12 @@ class Bound:
         self.d_inputs = {n: self.value(op) for n, op in graph.d_inputs.items()}
         self.outers = [(self._operand(o.operand), self._rows(o.d)) for o in compiled.outers]
         self.sums = [self._rows(r.terms) for r in compiled.rows]
+        self.column_sums = ColumnSums(self) if compiled.columns else None
 
     # ------------------------------------------------------------------------------------------------------------ views
 
     def value(self, op: Op) -> Array:
-        """A value at every row, (steps * batch, size)."""
+        """A value at every row, (steps * batch, size); (steps, batch, size) where it is kept in columns."""
         return self._rows(self.workspace.compiled.place(op))
 
     def _operand(self, op: Op) -> Array | str:
@@ -318,25 +339,33 @@ class Bound:
         flat, edges = self.flat[ref.buffer.index], self.workspace.widths[ref.buffer.index]
         width = edges[-1]
         start = self.batch if ref.buffer.kind == "state" and ref.shift else 0
-        whole = flat[start * width : (start + self.rows) * width].reshape(self.rows, width)
-        return whole[:, edges[ref.start] : edges[ref.stop]]
+        flat = flat[start * width : (start + self.rows) * width]
+        columns = ref.buffer.columns
+        whole = all_steps(flat, self.steps, self.batch, width) if columns else flat.reshape(self.rows, width)
+        return whole[..., edges[ref.start] : edges[ref.stop]]
 
     def _state(self, buffer: Buffer) -> tuple[Array, Array]:
         width = self.workspace.widths[buffer.index][-1]
         flat, n = self.flat[buffer.index], self.batch * width
         first, last = flat[:n], flat[self.rows * width : self.rows * width + n]
+        if buffer.columns:
+            return one_step(first, self.batch, width), one_step(last, self.batch, width)
         return first.reshape(self.batch, width), last.reshape(self.batch, width)
 
     def _carry(self, buffer: Buffer, which: int) -> Array:
         width = self.workspace.widths[buffer.index][-1]
         flat, start = self.flat[buffer.index], which * self.workspace.batch * width
         part = flat[start : start + self.batch * width]
+        if buffer.columns:
+            return one_step(part, self.batch, width)
         return part if self.flat_steps else part.reshape(self.batch, width)
 
     def _form(self, x: Array, ref: Ref) -> Array:
-        """Give lanes, the last axis but one, to ``x``."""
+        """Give lanes, the last axis but one, to ``x``, or steps."""
         if ref.form == "flat":
             return x
+        if ref.form == "stepped":
+            return x.reshape(self.steps, self.batch, -1)
         if ref.form == "shared":
             return x[..., None, :]
         lanes = ref.stop - ref.start
@@ -362,13 +391,15 @@ class Bound:
             if ref.source == "scratch":
                 most = self.rows if kind == "whole" else max(c.stop - c.start for c in chunks)
                 room = self.workspace._scratch(ref, most)
+                if ref.buffer.columns:
+                    return all_steps(room.reshape(-1), self.steps, self.batch, room.shape[1])
                 return (
                     self._form(room, ref)
                     if kind == "whole"
                     else [self._form(room[: c.stop - c.start], ref) for c in chunks]
                 )
             rows = self._rows(ref)
-            return rows if kind == "whole" else [self._form(rows[c], ref) for c in chunks]
+            return self._form(rows, ref) if kind == "whole" else [self._form(rows[c], ref) for c in chunks]
         return self._steps(ref, kind)
 
     def _steps(self, ref: Ref, kind: str) -> Any:
@@ -376,6 +407,8 @@ class Bound:
         edges = self.workspace.widths[ref.buffer.index]
         lead = () if self.flat_steps else (self.batch,)
         part = slice(edges[ref.start], edges[ref.stop])
+        if ref.buffer.columns:
+            return self._columns(ref, kind)
         if ref.source == "scratch":
             return self._form(self.workspace._scratch(ref, self.batch).reshape(*lead, -1), ref)
         if ref.buffer.kind == "step":
@@ -386,6 +419,20 @@ class Bound:
         views = list(self._form(flat.reshape(self.steps, *lead, edges[-1])[..., part], ref))
         return views[::-1] if kind == "back" else views
 
+    def _columns(self, ref: Ref, kind: str) -> Any:
+        """The same of steps that are kept in columns."""
+        edges = self.workspace.widths[ref.buffer.index]
+        part = slice(edges[ref.start], edges[ref.stop])
+        if ref.source == "scratch":
+            room = self.workspace._scratch(ref, self.batch)
+            return self._form(one_step(room.reshape(-1), self.batch, room.shape[1]), ref)
+        flat = self.flat[ref.buffer.index]
+        if ref.buffer.kind == "step":
+            return self._form(one_step(flat, self.batch, edges[-1])[:, part], ref)
+        start = self.batch * edges[-1] if ref.buffer.kind == "state" and ref.shift else 0
+        views = list(self._form(all_steps(flat[start:], self.steps, self.batch, edges[-1])[..., part], ref))
+        return views[::-1] if kind == "back" else views
+
     # -------------------------------------------------------------------------------------------------------------- run
 
     def run(self, bound: tuple[Routine, list[Any]], inputs: Mapping[str, Array]) -> None:
@@ -394,16 +441,36 @@ class Bound:
         workspace = self.workspace
         matrices = [workspace.matrix(stack) for stack in routine.stacks]
         sizes = [workspace.sizes[letter] for letter in routine.sizes]
-        carried = routine.run((*arrays, *matrices, *map(inputs.get, routine.inputs), *sizes))
+        given = [
+            inputs[n].reshape(self.steps, self.batch, -1) if stepped else inputs[n] for n, stepped in routine.inputs
+        ]
+        carried = routine.run((*arrays, *matrices, *given, *sizes))
         if carried:
             for name, array in zip(routine.carried, carried, strict=True):
                 if array is not self.carries[name][0]:
                     self.carries[name][0][...] = array
 
+    def take_carried(self) -> None:
+        """Go on with what a later segment, of fewer sequences perhaps, has carried: the others are carried nothing."""
+        workspace = self.workspace
+        if workspace.compiled.columns and workspace.carried != self.batch:
+            for name, buffer in workspace.compiled.storage.carries.items():
+                flat, (old, _) = workspace.work[buffer.index], self.carries[name]
+                before = one_step(flat, workspace.carried, old.shape[1]).copy()
+                old[...] = 0
+                old[: len(before)] = before
+        workspace.carried = self.batch
+
     def add(self, inputs: Mapping[str, Array]) -> None:
         """Add this segment's sums."""
         workspace = self.workspace
         first = workspace.empty
+        if self.column_sums is not None:
+            self.column_sums.add(inputs, 0 if first else 1)
+            for total, part in (*workspace.sums, *workspace.row_sums) if not first else ():
+                np.add(total, part, total)
+            workspace.empty = False
+            return
         for (operand, d), (total, part) in zip(self.outers, workspace.sums, strict=True):
             r = inputs[operand] if isinstance(operand, str) else operand
             target = total if first else part

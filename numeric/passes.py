@@ -23,36 +23,54 @@ from numeric.refine import refine
 from numeric.segments import rows_for
 from numeric.session import Session
 
-__all__ = ["Passes", "check_fast", "numba_is_there"]
+__all__ = ["LAYOUTS", "Passes", "check_fast", "check_layout", "numba_is_there"]
+
+#: A step is kept as (sequences, features) or (features, sequences).
+LAYOUTS = ("rows", "columns")
 
 _KEPT = 4  # shapes whose buffers a thread keeps
 _LOOP_WORK = 120_000  # entries of the matrices up to which the compiled loop is faster than calls of BLAS
 _EAGER = 1 << 14  # bytes of a state at one step from which numbers are better used while they are in the cache
+_COLUMNS_BATCH = 16
+_COLUMNS_WIDTH = 128
 
 
 class Passes:
     """The passes of one cell and dtype; may be used from several threads, each with buffers of its own."""
 
     def __init__(
-        self, backward: Backward, dtype: np.dtype[Any], keep: Keep, rows: int | None, fast: bool | None
+        self,
+        backward: Backward,
+        dtype: np.dtype[Any],
+        keep: Keep,
+        rows: int | None,
+        fast: bool | None,
+        layout: str | None = None,
     ) -> None:
         self.backward, self.dtype, self.keep, self.rows, self.fast = backward, dtype, keep, rows, fast
+        self.layout = layout
         self.compiled: dict[Any, Any] = {}
         self.lock = threading.Lock()
         self.local = threading.local()
 
     def pass_for(
-        self, active: frozenset[str] | None, *, full: bool, eager: bool = False, fused: bool = False
+        self,
+        active: frozenset[str] | None,
+        *,
+        full: bool,
+        eager: bool = False,
+        fused: bool = False,
+        columns: bool = False,
     ) -> Compiled:
         """The compiled pass for a loss that reads ``active``; None: forward only."""
-        key = active, full, eager, fused
+        key = active, full, eager, fused, columns
         if key not in self.compiled:
             with self.lock:
                 if key not in self.compiled:
                     backward = self.backward if active is None else refine(self.backward, active)
                     plans = Plans(backward, active)
                     graph = Graph(plans, want_inputs=full, want_states=full, eager=eager, fused=fused)
-                    self.compiled[key] = Compiled(graph, self.dtype, fused=fused)
+                    self.compiled[key] = Compiled(graph, self.dtype, fused=fused, columns=columns)
         return self.compiled[key]
 
     def session(self, data: Data, loss: Loss | None, *, full: bool) -> Session:
@@ -82,7 +100,8 @@ class Passes:
         widest = max(data.sizes[cell.axes[name]] for name in cell.states)
         fused = self.fast is not False and numba_is_there()
         eager = active is not None and (fused or data.batch * widest * self.dtype.itemsize >= _EAGER)
-        compiled = self.pass_for(active, full=full, eager=eager, fused=fused)
+        columns = self._in_columns(data.batch, widest)
+        compiled = self.pass_for(active, full=full, eager=eager, fused=fused, columns=columns)
         return Session(compiled, data, keep=keep, rows=rows)
 
     def plan(self, data: Data, on: str) -> MemoryPlan:
@@ -90,6 +109,12 @@ class Passes:
         full = {on: np.broadcast_to(np.zeros((), np.intp), (data.steps, data.batch))}
         loss = Loss("softmax_cross_entropy", "every", ..., full, full, 1)
         return self._made(data, loss, full=False).plan
+
+    def _in_columns(self, batch: int, widest: int) -> bool:
+        """Whether steps are kept as (features, sequences): where that is asked for, or is faster."""
+        if self.layout is not None:
+            return self.layout == "columns"
+        return self.dtype == np.float32 and batch >= _COLUMNS_BATCH and widest >= _COLUMNS_WIDTH
 
     def _compiles(self, work: int, loss: Loss | None) -> bool:
         """Whether the compiled loop runs: where it is asked for, or can be had and is faster."""
@@ -120,6 +145,13 @@ def _matrices(cell: Cell) -> list[tuple[str, str]]:
 def numba_is_there() -> bool:
     """Whether the extra `fast` is installed."""
     return find_spec("numba") is not None
+
+
+def check_layout(layout: object) -> str | None:
+    """How steps are kept; raises ValueError for no such choice."""
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; expected 'rows', 'columns', or None for whatever is faster")
+    return None if layout is None else str(layout)
 
 
 def check_fast(fast: object) -> bool | None:
