@@ -15,19 +15,21 @@ side.  d is copied that way, some features at a time, once for all that it is mu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from itertools import pairwise, starmap
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from numeric.arguments import Array
 
 if TYPE_CHECKING:
+    from numeric.emit import Ref
     from numeric.inplace import Bound
 
 __all__ = ["ColumnSums", "all_steps", "one_step"]
 
-_BLOCK = 1 << 22  # bytes of the features of d that are copied at once
+_BLOCK = 1 << 25  # bytes of the features of d that are copied at once
 _LEAST = 64  # features, so that a product is worth its call
 
 
@@ -45,34 +47,44 @@ class ColumnSums:
     """The sums of a segment; ``bound`` has views of d and of operands, (rows, width) or (steps, batch, width)."""
 
     def __init__(self, bound: Bound) -> None:
-        self.workspace, self.rows = bound.workspace, bound.rows
+        self.bound, self.workspace, self.rows = bound, bound.workspace, bound.rows
         compiled = self.workspace.compiled
-        groups: dict[Any, tuple[Array, list[tuple[Array | str, int]], list[int]]] = {}
-        for k, (outer, (operand, d)) in enumerate(zip(compiled.outers, bound.outers, strict=True)):
-            groups.setdefault(outer.d, (d, [], []))[1].append((operand, k))
+        self.groups: dict[Ref, tuple[Array, list[int], list[int]]] = {}
+        for k, (outer, (_, d)) in enumerate(zip(compiled.outers, bound.outers, strict=True)):
+            self.groups.setdefault(outer.d, (d, [], []))[1].append(k)
         for k, (rows, terms) in enumerate(zip(compiled.rows, bound.sums, strict=True)):
-            groups.setdefault(rows.terms, (terms, [], []))[2].append(k)
-        self.groups = list(groups.values())
+            self.groups.setdefault(rows.terms, (terms, [], []))[2].append(k)
 
     def add(self, inputs: Mapping[str, Array], which: int) -> None:
         """Write all sums: into the totals (0), or into what is added to them (1)."""
         ones = self.workspace.ones[: self.rows]
-        for d, outers, rows in self.groups:
-            operands = [(self.operand(r, inputs, n), k) for n, (r, k) in enumerate(outers)]
+        states: dict[int, Array] = {}
+        for d, outers, rows in self.groups.values():
+            operands = [(self.operand(k, inputs, states), k) for k in outers]
             for part, features in self.parts(d):
                 for r, k in operands:
                     _outer_sum(features, r, self.workspace.sums[k][which][part])
                 for k in rows:
                     np.matmul(features, ones, self.workspace.row_sums[k][which][part])
 
-    def operand(self, r: Array | str, inputs: Mapping[str, Array], number: int) -> Array:
-        """An operand as (rows, width), or (width,) where it is the same at every step."""
-        x = inputs[r] if isinstance(r, str) else r
+    def operand(self, k: int, inputs: Mapping[str, Array], states: dict[int, Array]) -> Array:
+        """An operand as (rows, width), or (width,) where it is the same at every step; states are copied once."""
+        x, bound = self.bound.outers[k][0], self.bound
+        if isinstance(x, str):
+            return inputs[x]
         if x.ndim < 3:
             return x
-        return self.copied(x, slice(None), f"operand {number}").T
+        ref = self.workspace.compiled.place(self.workspace.compiled.outers[k].operand)
+        if ref.buffer.kind != "state":
+            return self.copied(x, slice(None), f"operand {k}").T
+        index = ref.buffer.index
+        if index not in states:
+            steps = all_steps(bound.flat[index], bound.steps + 1, bound.batch, x.shape[2])
+            states[index] = self.copied(steps, slice(None), f"state {index}").T
+        first = bound.batch if ref.shift else 0
+        return states[index][first : first + self.rows]
 
-    def parts(self, d: Array) -> Sequence[tuple[slice, Array]] | Any:
+    def parts(self, d: Array) -> Iterator[tuple[slice, Array]]:
         """Some features at a time, as (features, rows)."""
         if d.ndim < 3:
             yield slice(None), np.broadcast_to(d, (self.rows, d.shape[-1])).T
@@ -81,8 +93,8 @@ class ColumnSums:
         most = max(_LEAST, _BLOCK // (self.rows * d.itemsize))
         count = -(-width // most)
         edges = [width * k // count for k in range(count + 1)]
-        for first, last in zip(edges, edges[1:], strict=False):
-            yield slice(first, last), self.copied(d, slice(first, last), "d")
+        for part in starmap(slice, pairwise(edges)):
+            yield part, self.copied(d, part, "d")
 
     def copied(self, x: Array, features: slice, purpose: str) -> Array:
         """Features of (steps, batch, width) as (features, rows)."""

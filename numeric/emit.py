@@ -9,7 +9,7 @@ The functions of a cell are those of :mod:`numeric.functions` where no form with
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -21,7 +21,7 @@ from numeric.fusion import Fused, fuse
 from numeric.graph import CONST, D_LOOP, LOOP, Op
 from numeric.storage import Buffer, Call, Storage
 
-__all__ = ["Ref", "Routine", "Stack", "emit"]
+__all__ = ["BLOCK_ROWS", "Ref", "Routine", "Stack", "emit"]
 
 _STEPS = (LOOP, D_LOOP)
 _UFUNCS = ("add", "subtract", "multiply", "divide")
@@ -86,7 +86,33 @@ def _bell(x: Array, scratch: Array) -> None:
     np.divide(x, scratch, x)
 
 
-_OWN: dict[str, Callable[..., None]] = {"sigmoid": sigmoid, "dtanh": dtanh, "dsigmoid": dsigmoid}
+#: Rows of a product that are taken at once from rows to columns.
+BLOCK_ROWS = 512
+
+
+def into_columns(x: Array, matrix: Array, out: Array, scratch: Array) -> None:
+    """x, (steps, batch, k), times a matrix, where ``out`` is kept in columns and x in rows.
+
+    Some steps are one product, each feature's numbers side by side, which then go where they belong.
+    """
+    steps, batch, k = x.shape
+    width = out.shape[2]
+    most = max(1, BLOCK_ROWS // batch)
+    flat = scratch.reshape(-1)
+    for first in range(0, steps, most):
+        part = x[first : first + most]
+        n = len(part)
+        room = flat[: width * n * batch].reshape(width, n * batch)
+        np.matmul(part.reshape(n * batch, k), matrix, room.T)
+        np.copyto(out[first : first + n], room.reshape(width, n, batch).transpose(1, 2, 0))
+
+
+_OWN: dict[str, Callable[..., None]] = {
+    "sigmoid": sigmoid,
+    "dtanh": dtanh,
+    "dsigmoid": dsigmoid,
+    "into_columns": into_columns,
+}
 
 # ----------------------------------------------------------------------------------------------------------- references
 
@@ -96,8 +122,9 @@ class Ref:
     """Members ``start`` to ``stop`` of a buffer, as a block sees them.
 
     ``form`` is "flat", side by side; "lanes", with an axis of their own; "shared", one for all lanes; or "stepped",
-    with an axis for the steps.  ``shift`` is 0 for a state one step before and 1 for the state itself.  ``source`` is "buffer"; "scratch", room like the buffer's
-    members; or "old" and "new" for what is carried.
+    with an axis for the steps.  ``shift`` is 0 for a state one step before and 1 for the state itself.  ``source`` is
+    "buffer"; "scratch", room like the buffer's members; "block", room for some steps of them; or "old" and "new" for
+    what is carried.
     """
 
     buffer: Buffer
@@ -312,15 +339,19 @@ class _Writer:
             rows = self.name(self.inputs, (str(operand.data), form == "stepped"))
         else:
             rows = self.var(self.ref([operand], form))
-        self.times(rows, Stack(parts, 1), self.ref(call.ops, form))
+        self.times(rows, Stack(parts, 1), self.ref(call.ops, form), from_columns=self.in_columns(operand))
 
     def product_form(self, *ops: Op) -> str:
         """How what enters or leaves a product stands: where columns do, all steps at once are a product for each."""
         return "stepped" if self.kind == "whole" and self.in_columns(*ops) else "flat"
 
-    def times(self, rows: str, stack: Stack, out: Ref, into: str | None = None) -> None:
+    def times(self, rows: str, stack: Stack, out: Ref, *, from_columns: bool) -> None:
         """``out`` = rows times a stack; "dot" is the quicker call where it can be used."""
-        matrix, target = self.name(self.stacks, stack), into or self.var(out)
+        matrix, target = self.name(self.stacks, stack), self.var(out)
+        if out.form == "stepped" and out.buffer.columns and not from_columns:
+            block = self.var(replace(out, form="flat", source="block"))
+            self.lines.append(f"own_into_columns({rows}, {matrix}, {target}, {block})")
+            return
         dot = out.whole and out.source != "scratch" and out.form == "flat" and not out.buffer.columns
         self.lines.append(f"{rows}.dot({matrix}, {target})" if dot else f"matmul({rows}, {matrix}, {target})")
 
@@ -340,15 +371,15 @@ class _Writer:
         form = self.product_form(op, *op.args)
         out = self.ref([op], form)
         for n, run in enumerate(runs):
-            rows = self.var(self.ref([op.args[k] for k in run], form))
+            operands = [op.args[k] for k in run]
+            rows, columns = self.var(self.ref(operands, form)), self.in_columns(*operands)
             stack = Stack(tuple(data[k] for k in run), 0)
             if n == 0:
-                self.times(rows, stack, out)
+                self.times(rows, stack, out, from_columns=columns)
                 continue
             spare = Ref(out.buffer, out.start, out.stop, form, source="scratch")
-            scratch = self.var(spare)
-            self.times(rows, stack, spare, scratch)
-            target = self.var(out)
+            self.times(rows, stack, spare, from_columns=columns)
+            scratch, target = self.var(spare), self.var(out)
             self.lines.append(f"add({target}, {scratch}, {target})")
 
     def is_list(self, ref: Ref) -> bool:

@@ -16,15 +16,18 @@ import numpy as np
 
 from numeric.arguments import Array
 from numeric.columns import ColumnSums, all_steps, one_step
-from numeric.emit import Ref, Routine, Stack, emit
+from numeric.emit import BLOCK_ROWS, Ref, Routine, Stack, emit
 from numeric.graph import AFTER, BEFORE, CONST, D_AFTER, D_BEFORE, D_LOOP, LOOP, Graph, Op
 from numeric.storage import Buffer, Storage
+from numeric.turned import copy_turned
 
 __all__ = ["Bound", "Compiled", "Tape", "Workspace"]
 
 _CHUNK = 1 << 18  # bytes of the widest buffer in a stretch of rows: the working set stays in the second-level cache
 _COPY = 64  # rows from which a transposed copy of a matrix pays
 _TURN = 1 << 20  # entries of a matrix from which it pays where steps are kept in columns
+
+_LINE = 64  # bytes of a cache line
 
 Tape = dict[int, Array]
 
@@ -155,7 +158,7 @@ class Workspace:
 
     def room(self, buffer: Buffer, rows: int) -> Array:
         """Memory for that many rows of a buffer."""
-        return np.zeros(rows * self.widths[buffer.index][-1], self.dtype)
+        return _aligned(rows * self.widths[buffer.index][-1], self.dtype)
 
     def pool(self, rows: int, ends: int) -> Tape:
         """Memory for what forward passes leave: of ``rows`` rows, and ``ends`` more for the states before segments."""
@@ -197,7 +200,7 @@ class Workspace:
     def column_room(self, purpose: str, size: int) -> Array:
         """Room for what is copied for a moment."""
         if self.rooms.get(purpose, np.empty(0)).size < size:
-            self.rooms[purpose] = np.empty(size, self.dtype)
+            self.rooms[purpose] = _aligned(size, self.dtype)
         return self.rooms[purpose][:size]
 
     # ------------------------------------------------------------------------------------------------------- parameters
@@ -249,7 +252,7 @@ class Workspace:
             for matrix, transposed in stack.parts:
                 w = params[matrix].T if transposed else params[matrix]
                 stop = start + w.shape[stack.side]
-                room[(slice(None), slice(start, stop)) if stack.side else slice(start, stop)] = w
+                copy_turned(w, room[(slice(None), slice(start, stop)) if stack.side else slice(start, stop)])
                 start = stop
         const = self.compiled.const
         if const.refs:
@@ -280,7 +283,8 @@ class Workspace:
             if name in out:
                 out[name] += value
             else:
-                out[name] = value.copy()
+                out[name] = np.empty(value.shape, value.dtype)
+                copy_turned(value, out[name])
 
         for outer, (total, _) in zip(self.compiled.outers, self.sums, strict=True):
             edges = self.widths[outer.d.buffer.index]
@@ -297,6 +301,13 @@ class Workspace:
                 put(name, part if self.params[name].ndim else np.asarray(part.sum()))
         names = self.compiled.graph.cell.parameters
         return {name: out[name] if name in out else np.zeros_like(self.params[name]) for name in names}
+
+
+def _aligned(size: int, dtype: np.dtype[Any]) -> Array:
+    """Zeros from the start of a cache line on: a vector register's worth of numbers does not lie across two."""
+    room = np.zeros(size + _LINE // dtype.itemsize, dtype)
+    first = -room.ctypes.data % _LINE // dtype.itemsize
+    return room[first : first + size]
 
 
 class Bound:
@@ -387,6 +398,9 @@ class Bound:
             return self._form(self.carries[ref.buffer.name][ref.source == "new"], ref)
         if ref.buffer.kind == "const":
             return self.workspace.constant(ref)
+        if ref.source == "block":
+            width = self.workspace._width(ref)
+            return self.workspace.column_room(f"block {width}", width * max(BLOCK_ROWS, self.batch))
         if kind in ("whole", "chunks"):
             if ref.source == "scratch":
                 most = self.rows if kind == "whole" else max(c.stop - c.start for c in chunks)
