@@ -31,7 +31,7 @@ from numeric.compile import check_constants
 from numeric.losses import evaluate_loss
 from numeric.memory import MemoryPlan, check_keep
 from numeric.parts import check_threads
-from numeric.passes import Passes, check_fast
+from numeric.passes import Passes, check_fast, check_layout
 from numeric.plan import Plans
 from numeric.problem import Options, Problem, check_problem
 from numeric.recognise import Recogniser
@@ -75,7 +75,9 @@ class Engine:
     ``fast`` is whether Numba's compiled code is used: True, False, or None for whatever is faster where Numba is
     installed (the environment variable BPTT_FAST, 0 or 1, decides where ``fast`` is left out). It compiles for a
     second or two, once for a cell, and the results are equal to rounding. ``segment`` is the number of rows, steps
-    times sequences, that sums over time are taken over at once; where left out, it depends on the sizes. ``plain``
+    times sequences, that sums over time are taken over at once; where left out, it depends on the sizes. ``layout`` is
+    how the steps of a pass are kept where the compiled loop does not run: "rows", each as (sequences, features);
+    "columns", as (features, sequences); or None for whatever is faster; the results are equal to rounding. ``plain``
     runs the lambdified program, which all other forms have to equal; ``backward`` puts another backward program in
     place of the derived one, to see it fail.
 
@@ -107,6 +109,7 @@ class Engine:
         segment: int | None = None,
         fast: bool | None = None,
         threads: int | None = None,
+        layout: str | None = None,
     ) -> None:
         if not isinstance(plain, bool):
             raise ValueError(f"plain is {plain!r}; expected True or False")
@@ -119,6 +122,7 @@ class Engine:
         self.segment = check_segment(segment)
         self.fast = check_fast(fast)
         self.threads = check_threads(threads)
+        self.layout = check_layout(layout)
         if backward is not None and backward.program.cell != self.cell:
             raise ValueError(f"backward belongs to the cell {backward.program.cell.name}, not to {self.cell.name}")
         self.backward_program = backward or differentiate_step(cut(self.cell))
@@ -126,7 +130,8 @@ class Engine:
         check_constants(_expressions(self.backward_program), self.dtype)
         self._planted = backward is not None
         self._plans: dict[frozenset[str] | None, Plans] = {}
-        self._passes = Passes(self.backward_program, self.dtype, self.keep, self.segment, self.fast, self.threads)
+        settings = self.segment, self.fast, self.threads, self.layout
+        self._passes = Passes(self.backward_program, self.dtype, self.keep, *settings)
         self._recogniser = Recogniser(self.cell, self.dtype)
 
     def __repr__(self) -> str:
@@ -135,7 +140,7 @@ class Engine:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._planted or "reverse" in vars(self):
             raise TypeError("an engine with a backward pass of its own cannot be copied or pickled")
-        names = ("plain", "segment", "fast", "threads")
+        names = ("plain", "segment", "fast", "threads", "layout")
         settings = {name: getattr(self, name) for name in names}
         return partial(type(self), **settings), (self.cell, str(self.dtype), self.keep)
 

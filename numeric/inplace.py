@@ -16,15 +16,21 @@ from typing import Any
 import numpy as np
 
 from numeric.arguments import Array
-from numeric.emit import Ref, Routine, Stack, emit
+from numeric.columns import ColumnSums, all_steps, one_step
+from numeric.emit import BLOCK_ROWS, Ref, Routine, Stack, emit
 from numeric.graph import AFTER, BEFORE, CONST, D_AFTER, D_BEFORE, D_LOOP, LOOP, Graph, Op
 from numeric.storage import Buffer, Storage
+from numeric.turned import copy_turned
 
 __all__ = ["Bound", "Compiled", "Tape", "Workspace"]
 
 _CHUNK = 1 << 18  # bytes of the widest buffer in a stretch of rows: the working set stays in the second-level cache
 _COPY = 64  # rows from which a transposed copy of a matrix pays
 _TURN = 64  # rows from which r.T d is quicker than d.T r, which would need no copy to be a gradient
+_LARGE = 1 << 20  # entries of a matrix from which a copy of it pays where steps are kept in columns
+
+_BESIDE = 1 << 14  # entries of a matrix from which its copy is made in blocks
+_LINE = 64  # bytes of a cache line
 
 Tape = dict[int, Array]
 
@@ -64,12 +70,12 @@ class _Piece:
 
 
 class Compiled:
-    """The blocks of a pass, for any sizes."""
+    """The blocks of a pass, for any sizes; ``columns`` says how steps are kept, as :mod:`numeric.columns` says."""
 
-    def __init__(self, graph: Graph, dtype: np.dtype[Any], *, fused: bool = False) -> None:
-        self.graph, self.dtype, self.fused = graph, dtype, fused
+    def __init__(self, graph: Graph, dtype: np.dtype[Any], *, fused: bool = False, columns: bool = False) -> None:
+        self.graph, self.dtype, self.fused, self.columns = graph, dtype, fused, columns
         kernels = str(dtype) if fused else None
-        self.storage = storage = Storage(graph)
+        self.storage = storage = Storage(graph, columns=columns)
         self.const = emit(storage, [CONST])
         self.forward = emit(storage, [BEFORE, LOOP], kernels)
         self.after = emit(storage, [AFTER], kernels)
@@ -170,11 +176,13 @@ class Workspace:
         self._slabs(rows, lent)
         self.ones = np.ones(rows, self.dtype)
         self.scratch: dict[int, Array] = {}
-        self.turned = rows >= _TURN
+        self.turned = rows >= _TURN and not compiled.columns
         self.totals: list[Array] = []
         self.addends: list[Array] = []
         self.rooms: Sequence[Array | None] = [None] * (len(compiled.outers) + len(compiled.rows))
         self.pieces = tuple(self._pieces())
+        self.copies: dict[str, Array] = {}
+        self.carried = 0  # sequences of the step that what is carried comes from
         self.params: Mapping[str, Array] = {}
         self.const_arrays = [
             np.empty_like(self.constant(ref)) if ref.source == "scratch" else self.constant(ref)
@@ -189,7 +197,7 @@ class Workspace:
 
     def room(self, buffer: Buffer, rows: int) -> Array:
         """Memory for that many rows of a buffer."""
-        return np.zeros(rows * self.widths[buffer.index][-1], self.dtype)
+        return _aligned(rows * self.widths[buffer.index][-1], self.dtype)
 
     def _slabs(self, rows: int, lent: Sequence[Array]) -> None:
         """Room for slabs that are no tape: one after the other in the same, where their times allow that."""
@@ -242,12 +250,24 @@ class Workspace:
                 yield _Piece(name, total, slice(first, last), transposed, scalar, alone, turned, name in seen)
                 seen.add(name)
 
+    def sum_shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of all sums as gradients: (d, operand), and (d,) for rows."""
+        compiled = self.compiled
+        outers: list[tuple[int, ...]] = [(self._width(o.d), self.size(o.operand.axis)) for o in compiled.outers]
+        return outers + [(self._width(r.terms),) for r in compiled.rows]
+
     def _scratch(self, ref: Ref, rows: int) -> Array:
         """Room like some members of a buffer, shared by all that need such room for a moment."""
         width = self._width(ref)
         if self.scratch.get(width, np.empty(0)).size < rows * width:
             self.scratch[width] = np.empty(rows * width, self.dtype)
         return self.scratch[width][: rows * width].reshape(rows, width)
+
+    def column_room(self, purpose: str, size: int) -> Array:
+        """Room for what is copied for a moment."""
+        if self.copies.get(purpose, np.empty(0)).size < size:
+            self.copies[purpose] = _aligned(size, self.dtype)
+        return self.copies[purpose][:size]
 
     # ------------------------------------------------------------------------------------------------------- parameters
 
@@ -278,15 +298,24 @@ class Workspace:
         for stack in dict.fromkeys(stack for routine in routines for stack in routine.stacks):
             number = self.numbers[stack] = len(self.matrices)
             (matrix, transposed), *more = stack.parts
-            if not more and (not transposed or self.rows < _COPY):
+            if not more and self._as_it_is(matrix, transposed):
                 self.direct.append((number, matrix, transposed))
                 self.matrices.append(np.empty(0, self.dtype))
                 continue
             sides = [tuple(map(self.size, shapes[m][::-1] if t else shapes[m])) for m, t in stack.parts]
             total = sum(side[stack.side] for side in sides)
-            room = np.empty((sides[0][0], total) if stack.side else (total, sides[0][1]), self.dtype)
+            shape = (sides[0][0], total) if stack.side else (total, sides[0][1])
+            turned = c.columns and (stack.side == 1 or shape[0] * shape[1] >= _LARGE)
+            room = np.empty(shape, self.dtype, order="F" if turned else "C")
             self.stacks.append((stack, room))
             self.matrices.append(room)
+
+    def _as_it_is(self, matrix: str, transposed: bool) -> bool:
+        """Whether a matrix is used where the caller has it."""
+        if self.compiled.columns:
+            rows, columns = map(self.size, self.compiled.graph.cell.parameters[matrix])
+            return transposed or rows * columns < _LARGE
+        return not transposed or self.rows < _COPY
 
     def load(self, params: Mapping[str, Array]) -> None:
         """Take a call's parameters; the sums start anew."""
@@ -300,7 +329,9 @@ class Workspace:
             self.matrices[number] = params[matrix].T if transposed else params[matrix]
         for stack, room in self.stacks:
             parts = [params[matrix].T if transposed else params[matrix] for matrix, transposed in stack.parts]
-            if len(parts) == 1:
+            if room.size >= _BESIDE:
+                copy_beside(parts, stack.side, room)
+            elif len(parts) == 1:
                 room[...] = parts[0]
             else:
                 np.concatenate(parts, stack.side, room)
@@ -330,7 +361,7 @@ class Workspace:
                 out[piece.name] += part.T if piece.transposed else part
             else:
                 own = piece.alone or piece.scalar  # nobody else has it
-                out[piece.name] = part if own else (part.T if piece.transposed else part).copy()
+                out[piece.name] = part if own else _own(part.T if piece.transposed else part)
         if self.turned:
             self.rooms = self.totals
         self.totals = []
@@ -349,14 +380,39 @@ def _runs(numbers: Sequence[int]) -> list[list[int]]:
     return runs
 
 
+def _own(x: Array) -> Array:
+    """A copy, in C order."""
+    if x.ndim < 2 or x.size < _BESIDE:
+        return x.copy()
+    out = np.empty(x.shape, x.dtype)
+    copy_turned(x, out)
+    return out
+
+
+def copy_beside(parts: Sequence[Array], side: int, room: Array) -> None:
+    """Matrices side by side, along rows or columns, quickly where they lie otherwise than the room does."""
+    start = 0
+    for part in parts:
+        stop = start + part.shape[side]
+        copy_turned(part, room[:, start:stop] if side else room[start:stop])
+        start = stop
+
+
+def _aligned(size: int, dtype: np.dtype[Any]) -> Array:
+    """Zeros from the start of a cache line on: a vector register's worth of numbers does not lie across two."""
+    room = np.zeros(size + _LINE // dtype.itemsize, dtype)
+    first = -room.ctypes.data % _LINE // dtype.itemsize
+    return room[first : first + size]
+
+
 class Bound:
     """The blocks of a segment with ``steps`` steps of ``batch`` sequences over a tape."""
 
     def __init__(self, workspace: Workspace, tape: Tape, steps: int, batch: int) -> None:
         self.workspace, self.steps, self.batch, self.rows = workspace, steps, batch, steps * batch
         self.flat = workspace.work | tape
-        self.flat_steps = batch == 1 and not workspace.compiled.fused  # then a step is a vector
         compiled = workspace.compiled
+        self.flat_steps = batch == 1 and not (compiled.fused or compiled.columns)  # then a step is a vector
         self.carries = {
             name: (self._carry(buffer, 0), self._carry(buffer, 1)) for name, buffer in compiled.storage.carries.items()
         }
@@ -370,14 +426,15 @@ class Bound:
         self.locals = {str(op.data): self.value(op) for op in graph.live if op.kind == "local"}
         self.d_states = {n: self.value(op) for n, op in graph.d_states.items()} if graph.want_states else {}
         self.d_inputs = {n: self.value(op) for n, op in graph.d_inputs.items()}
-        self.sums = [self._product(self._rows(o.d), self._operand(o.operand)) for o in compiled.outers]
-        ones = workspace.ones[: self.rows]
-        self.sums += [(_quick(rows := self._rows(r.terms)), rows.T, ones) for r in compiled.rows]
+        self.outers = [(self._operand(o.operand), self._rows(o.d)) for o in compiled.outers]
+        self.terms = [self._rows(r.terms) for r in compiled.rows]
+        self.column_sums = ColumnSums(self) if compiled.columns else None
+        self.sums = [] if compiled.columns else self._sums()
 
     # ------------------------------------------------------------------------------------------------------------ views
 
     def value(self, op: Op) -> Array:
-        """A value at every row, (steps * batch, size)."""
+        """A value at every row, (steps * batch, size); (steps, batch, size) where it is kept in columns."""
         return self._rows(self.workspace.compiled.place(op))
 
     def _operand(self, op: Op) -> Array | str:
@@ -389,25 +446,33 @@ class Bound:
         flat, edges = self.flat[ref.buffer.index], self.workspace.widths[ref.buffer.index]
         width = edges[-1]
         start = self.batch if ref.buffer.kind == "state" and ref.shift else 0
-        whole = flat[start * width : (start + self.rows) * width].reshape(self.rows, width)
-        return whole[:, edges[ref.start] : edges[ref.stop]]
+        flat = flat[start * width : (start + self.rows) * width]
+        columns = ref.buffer.columns
+        whole = all_steps(flat, self.steps, self.batch, width) if columns else flat.reshape(self.rows, width)
+        return whole[..., edges[ref.start] : edges[ref.stop]]
 
     def _state(self, buffer: Buffer) -> tuple[Array, Array]:
         width = self.workspace.widths[buffer.index][-1]
         flat, n = self.flat[buffer.index], self.batch * width
         first, last = flat[:n], flat[self.rows * width : self.rows * width + n]
+        if buffer.columns:
+            return one_step(first, self.batch, width), one_step(last, self.batch, width)
         return first.reshape(self.batch, width), last.reshape(self.batch, width)
 
     def _carry(self, buffer: Buffer, which: int) -> Array:
         width = self.workspace.widths[buffer.index][-1]
         flat, start = self.flat[buffer.index], which * self.workspace.batch * width
         part = flat[start : start + self.batch * width]
+        if buffer.columns:
+            return one_step(part, self.batch, width)
         return part if self.flat_steps else part.reshape(self.batch, width)
 
     def _form(self, x: Array, ref: Ref) -> Array:
-        """Give lanes, the last axis but one, to ``x``."""
+        """Give lanes, the last axis but one, to ``x``, or steps."""
         if ref.form == "flat":
             return x
+        if ref.form == "stepped":
+            return x.reshape(self.steps, self.batch, -1)
         if ref.form == "shared":
             return x[..., None, :]
         lanes = ref.stop - ref.start
@@ -431,17 +496,22 @@ class Bound:
             return self._form(self.carries[ref.buffer.name][ref.source == "new"], ref)
         if ref.buffer.kind == "const":
             return self.workspace.constant(ref)
+        if ref.source == "block":
+            width = self.workspace._width(ref)
+            return self.workspace.column_room(f"block {width}", width * max(BLOCK_ROWS, self.batch))
         if kind in ("whole", "chunks"):
             if ref.source == "scratch":
                 most = self.rows if kind == "whole" else max(c.stop - c.start for c in chunks)
                 room = self.workspace._scratch(ref, most)
+                if ref.buffer.columns:
+                    return all_steps(room.reshape(-1), self.steps, self.batch, room.shape[1])
                 return (
                     self._form(room, ref)
                     if kind == "whole"
                     else [self._form(room[: c.stop - c.start], ref) for c in chunks]
                 )
             rows = self._rows(ref)
-            return rows if kind == "whole" else [self._form(rows[c], ref) for c in chunks]
+            return self._form(rows, ref) if kind == "whole" else [self._form(rows[c], ref) for c in chunks]
         return self._steps(ref, kind)
 
     def _steps(self, ref: Ref, kind: str) -> Any:
@@ -449,6 +519,8 @@ class Bound:
         edges = self.workspace.widths[ref.buffer.index]
         lead = () if self.flat_steps else (self.batch,)
         part = slice(edges[ref.start], edges[ref.stop])
+        if ref.buffer.columns:
+            return self._columns(ref, kind)
         if ref.source == "scratch":
             return self._form(self.workspace._scratch(ref, self.batch).reshape(*lead, -1), ref)
         if ref.buffer.kind == "step":
@@ -459,20 +531,51 @@ class Bound:
         views = list(self._form(flat.reshape(self.steps, *lead, edges[-1])[..., part], ref))
         return views[::-1] if kind == "back" else views
 
+    def _columns(self, ref: Ref, kind: str) -> Any:
+        """The same of steps that are kept in columns."""
+        edges = self.workspace.widths[ref.buffer.index]
+        part = slice(edges[ref.start], edges[ref.stop])
+        if ref.source == "scratch":
+            room = self.workspace._scratch(ref, self.batch)
+            return self._form(one_step(room.reshape(-1), self.batch, room.shape[1]), ref)
+        flat = self.flat[ref.buffer.index]
+        if ref.buffer.kind == "step":
+            return self._form(one_step(flat, self.batch, edges[-1])[:, part], ref)
+        start = self.batch * edges[-1] if ref.buffer.kind == "state" and ref.shift else 0
+        views = list(self._form(all_steps(flat[start:], self.steps, self.batch, edges[-1])[..., part], ref))
+        return views[::-1] if kind == "back" else views
+
     # -------------------------------------------------------------------------------------------------------------- run
 
     def run(self, ready: _Ready, inputs: Mapping[str, Array]) -> None:
         """Run a routine; what the recursion carries is left in the first of its two arrays."""
         routine, matrices = ready.routine, self.workspace.matrices
         stacks = [matrices[number] for number in ready.matrices]
-        carried = routine.run((*ready.arrays, *stacks, *map(inputs.get, routine.inputs), *ready.sizes))
+        given = [
+            inputs[n].reshape(self.steps, self.batch, -1) if stepped else inputs[n] for n, stepped in routine.inputs
+        ]
+        carried = routine.run((*ready.arrays, *stacks, *given, *ready.sizes))
         for name, array in zip(routine.carried, carried, strict=True):
             if array is not self.carries[name][0]:
                 self.carries[name][0][...] = array
 
+    def take_carried(self) -> None:
+        """Go on with what a later segment, of fewer sequences perhaps, has carried: the others are carried nothing."""
+        workspace = self.workspace
+        if workspace.compiled.columns and workspace.carried != self.batch:
+            for name, buffer in workspace.compiled.storage.carries.items():
+                flat, (old, _) = workspace.work[buffer.index], self.carries[name]
+                before = one_step(flat, workspace.carried, old.shape[1]).copy()
+                old[...] = 0
+                old[: len(before)] = before
+        workspace.carried = self.batch
+
     def add(self, inputs: Mapping[str, Array]) -> None:
         """Add this segment's sums to those of the segments before."""
         totals, addends = self.workspace.totals, self.workspace.addends
+        if self.column_sums is not None:
+            self._add_columns(self.column_sums, inputs)
+            return
         sums = [(product, d, inputs[r] if type(r) is str else r) for product, d, r in self.sums]
         if not totals:
             totals += [product(d, r, room) for (product, d, r), room in zip(sums, self.workspace.rooms, strict=True)]
@@ -481,6 +584,26 @@ class Bound:
             addends += map(np.empty_like, totals)
         for (product, d, r), total, addend in zip(sums, totals, addends, strict=True):
             np.add(total, product(d, r, addend), total)
+
+    def _add_columns(self, sums: ColumnSums, inputs: Mapping[str, Array]) -> None:
+        """The same where steps are kept in columns."""
+        workspace = self.workspace
+        totals, addends = workspace.totals, workspace.addends
+        if not totals:
+            totals += [np.empty(shape, workspace.dtype) for shape in workspace.sum_shapes()]
+            sums.take(inputs, totals)
+            return
+        if not addends:
+            addends += map(np.empty_like, totals)
+        sums.take(inputs, addends)
+        for total, addend in zip(totals, addends, strict=True):
+            np.add(total, addend, total)
+
+    def _sums(self) -> list[Any]:
+        """Every sum of a segment: the product that takes it, and of what."""
+        out: list[Any] = [self._product(rows, operand) for operand, rows in self.outers]
+        ones = self.workspace.ones[: self.rows]
+        return out + [(_quick(rows), rows.T, ones) for rows in self.terms]
 
     def _product(self, rows: Array, operand: Array | str) -> tuple[Callable[..., Array], Array, Array | str]:
         """How the sum of the products of rows with an operand's is taken."""

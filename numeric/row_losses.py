@@ -24,6 +24,7 @@ class RowLoss:
     def __init__(self, rows: int, dtype: np.dtype[Any]) -> None:
         self.most, self.dtype = rows, dtype
         self.room: dict[int, _ClassRoom] = {}
+        self.copies: dict[int, Array] = {}
 
     def start(self, loss: Loss, data: Data, layout: Layout) -> None:
         """Take a call's loss."""
@@ -43,10 +44,23 @@ class RowLoss:
             y = bound.outputs[root]
             slope = bound.locals.get(root)
             slope = np.empty_like(y) if slope is None else slope  # nothing that is wanted depends on it
-            value += (
-                self._last(root, y, slope, segment) if self.loss.at == "last" else self._every(root, y, slope, segment)
-            )
+            evaluate = self._last if self.loss.at == "last" else self._every
+            if y.ndim == slope.ndim == 2:
+                value += evaluate(root, y, slope, segment)
+            else:  # kept in columns
+                rows, own = self._in_rows(0, y), self._in_rows(1, slope)
+                value += evaluate(root, rows, own, segment)
+                slope[...] = own.reshape(slope.shape)
         return value
+
+    def _in_rows(self, number: int, x: Array) -> Array:
+        """A copy of (steps, batch, size) as (rows, size), in room that is kept."""
+        size = self.most * x.shape[-1]
+        if self.copies.get(number, np.empty(0)).size < size:
+            self.copies[number] = np.empty(size, self.dtype)
+        room = self.copies[number][: x.size]
+        np.copyto(room.reshape(x.shape), x)
+        return room.reshape(-1, x.shape[-1])
 
     def _every(self, root: str, y: Array, slope: Array, segment: Segment) -> Any:
         if self.order is None:

@@ -235,6 +235,7 @@ class Session:
         self.row_loss.start(loss, self.data, self.layout)
         for buffer in self.compiled.storage.carries.values():
             self.workspace.work[buffer.index].fill(0)
+        self.workspace.carried = 0
 
     def forward(self, segment: Segment, slot: int) -> Bound:
         """One segment forward, from the current states."""
@@ -257,6 +258,7 @@ class Session:
         if passed is not None and passed.outputs:
             self._keep(passed.outputs, bound.outputs, segment)
         value = self.row_loss.segment(bound, segment)
+        bound.take_carried()
         bound.run(bound.reverse, inputs)
         bound.add(inputs)
         if passed is not None:

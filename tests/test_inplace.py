@@ -746,7 +746,7 @@ def test_a_call_that_is_not_alike_goes_the_long_way():
     "settings",
     [
         {"plain": True},
-        {"segment": 7, "fast": False, "keep": "states"},
+        {"segment": 7, "fast": False, "keep": "states", "layout": "columns"},
         {"keep": 20_000, "dtype": "float32", "segment": 1, "fast": False},
         pytest.param({"fast": True}, marks=FAST[1].marks),
         {},
@@ -758,9 +758,9 @@ def test_a_copy_keeps_every_setting(settings):
     scene = scene_of("tanh_rnn", 1, str(engine.dtype), batch=2, loss="softmax_cross_entropy")
     right = None if settings.get("fast") else ask(engine, scene)
     for other in (copy.copy(engine), copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
-        names = ("cell", "dtype", "keep", "plain", "segment", "fast")
+        names = ("cell", "dtype", "keep", "plain", "segment", "fast", "layout")
         assert [getattr(other, n) for n in names] == [getattr(engine, n) for n in names]
-        inner = ("keep", "rows", "fast", "dtype")
+        inner = ("keep", "rows", "fast", "dtype", "layout")
         assert [getattr(other._passes, n) for n in inner] == [getattr(engine._passes, n) for n in inner]
         if right is not None:
             assert_same_answers(ask(other, scene), right)
