@@ -18,7 +18,7 @@ from numeric.graph import Graph
 from numeric.inplace import Compiled
 from numeric.losses import Loss
 from numeric.memory import Keep, MemoryPlan
-from numeric.plan import Plans
+from numeric.plan import Plans, refined_plans
 from numeric.refine import refine
 from numeric.segments import rows_for
 from numeric.session import Session
@@ -49,8 +49,7 @@ class Passes:
         if key not in self.compiled:
             with self.lock:
                 if key not in self.compiled:
-                    backward = self.backward if active is None else refine(self.backward, active)
-                    plans = Plans(backward, active)
+                    plans = refined_plans(self.backward, active)
                     graph = Graph(plans, want_inputs=full, want_states=full, eager=eager, fused=fused)
                     self.compiled[key] = Compiled(graph, self.dtype, fused=fused)
         return self.compiled[key]
