@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from odd_cells import ODD, cell_named
 from problems import make_scene
+from turns import crossed
 
 import derive
 import numeric
@@ -49,9 +50,7 @@ def last_step(size):
 # ------------------------------------------------------------------------------------------------------ gradient norms
 
 
-@pytest.mark.parametrize("ragged", [False, True])
-@pytest.mark.parametrize("at", ["every", "last"])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(("name", "at", "ragged"), crossed(CELLS, ["every", "last"], [False, True]))
 def test_norms_are_those_of_the_backward_pass(name, at, ragged):
     scene = scene_of(name, at=at, ragged=ragged)
     engine = numeric.Engine(scene.cell)
