@@ -315,7 +315,7 @@ def test_a_mistake_in_a_definition_is_red_there_and_nowhere_else():
 
 @cache
 def first_places():
-    """By cell, one place of each mistake; in a usual run each mistake is planted in two of the cells that have it."""
+    """By cell, one place of each mistake; in a usual run each mistake in one of the cells that have it, in turn."""
     found = {name: {} for name in derive.cells()}
     for name, places in found.items():
         for planted in planted_files(derive.load(name)):
@@ -323,7 +323,7 @@ def first_places():
     for i, mistake in enumerate(dict.fromkeys(m for places in found.values() for m in places)):
         having = [name for name, places in found.items() if mistake in places]
         for k, name in enumerate(having):
-            if not ALL and (k - i) % len(having) > 1:
+            if not ALL and (k - i) % len(having):
                 del found[name][mistake]
     return found
 
