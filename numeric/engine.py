@@ -21,10 +21,10 @@ from typing import Any, Unpack
 import numpy as np
 from sympy import Expr
 
-from derive.adjoint import Backward, Through, differentiate_step
+from derive.adjoint import Backward, Through, backward_of
 from derive.cell import Cell
 from derive.parse import load
-from derive.program import Pointwise, cut
+from derive.program import Pointwise
 from numeric.arguments import Array, Data, as_dtype, check_data, check_lengths, check_sizes, positive_integer
 from numeric.blas_threads import one_blas_thread
 from numeric.compile import check_constants
@@ -125,7 +125,7 @@ class Engine:
         self.layout = check_layout(layout)
         if backward is not None and backward.program.cell != self.cell:
             raise ValueError(f"backward belongs to the cell {backward.program.cell.name}, not to {self.cell.name}")
-        self.backward_program = backward or differentiate_step(cut(self.cell))
+        self.backward_program = backward or backward_of(self.cell)
         self.program = self.backward_program.program
         check_constants(_expressions(self.backward_program), self.dtype)
         self._planted = backward is not None

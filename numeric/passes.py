@@ -20,8 +20,7 @@ from numeric.losses import Loss
 from numeric.memory import Keep, MemoryPlan
 from numeric.operations import Multiply
 from numeric.parts import Parts, parts_for
-from numeric.plan import Plans
-from numeric.refine import refine
+from numeric.plan import Plans, refined_plans
 from numeric.segments import Layout, lay_out, rows_for
 from numeric.session import Session
 from numeric.states_session import StatesSession
@@ -57,7 +56,6 @@ class Passes:
         self.backward, self.dtype, self.keep, self.rows, self.fast = backward, dtype, keep, rows, fast
         self.threads, self.layout = threads, layout
         self.compiled: dict[Any, Any] = {}
-        self.planned: dict[frozenset[str] | None, Plans] = {}
         self.lock = threading.Lock()
         self.local = threading.local()
 
@@ -75,7 +73,7 @@ class Passes:
         """The compiled pass for a loss that reads ``active``; None: forward only."""
         key = active, full, eager, fused, bare, given, columns
         if key not in self.compiled:
-            plans = self._plans(active)
+            plans = refined_plans(self.backward, active)
             with self.lock:
                 if key not in self.compiled:
                     graph = self._graph(plans, full=full, eager=eager, fused=fused, bare=bare, given=given)
@@ -90,7 +88,7 @@ class Passes:
         """Where a pass would have its numbers, which nobody runs."""
         key = active, *sorted(how.items())
         if key not in self.compiled:
-            plans = self._plans(active)
+            plans = refined_plans(self.backward, active)
             with self.lock:
                 if key not in self.compiled:
                     self.compiled[key] = Storage(self._graph(plans, **how))
@@ -160,18 +158,10 @@ class Passes:
             return self.layout == "columns"
         if self.dtype != np.float32 or data.batch == 1:
             return False
-        loop = (o for o in self._plans(active).operations["loop"] if isinstance(o, Multiply))
+        loop = (o for o in refined_plans(self.backward, active).operations["loop"] if isinstance(o, Multiply))
         shapes = self.backward.program.cell.parameters
         matrices = [shapes[matrix] for operation in loop for _, matrix, _ in operation.parts]
         return sum(data.sizes[rows] * data.sizes[columns] for rows, columns in matrices) >= _COLUMNS
-
-    def _plans(self, active: frozenset[str] | None) -> Plans:
-        """What is done when, for a loss that reads ``active``."""
-        with self.lock:
-            if active not in self.planned:
-                backward = self.backward if active is None else refine(self.backward, active)
-                self.planned[active] = Plans(backward, active)
-            return self.planned[active]
 
     def _compiles(self, work: int) -> bool:
         """Whether the compiled loop runs: where it is asked for, or can be had and is faster."""
@@ -182,7 +172,7 @@ class Passes:
     def _loop(self, loss: Loss | None, active: frozenset[str] | None, *, full: bool) -> Any:
         from numeric.fast.loop import compile_loop
 
-        plans = self._plans(active)
+        plans = refined_plans(self.backward, active)
         if loss is None:
             return compile_loop(plans, str(self.dtype), None)
         at = "from" if loss.begin else loss.at

@@ -193,7 +193,7 @@ ERROR = "squared_error"
 def keeping(engine, keep):
     """An engine that keeps something else, with what is compiled already."""
     other = numeric.Engine(engine.cell, str(engine.dtype), keep, segment=engine.segment, fast=engine.fast)
-    other._passes.compiled, other._passes.planned = engine._passes.compiled, engine._passes.planned
+    other._passes.compiled = engine._passes.compiled
     return other
 
 
