@@ -20,10 +20,11 @@ from types import MappingProxyType
 
 from sympy import Expr, S, Symbol
 
+from derive.cell import Cell
 from derive.notation import at, parameter
-from derive.program import Pointwise, Product, Program
+from derive.program import Pointwise, Product, Program, cut
 
-__all__ = ["Adjoint", "Backward", "Flow", "Outer", "Through", "differentiate_step"]
+__all__ = ["Adjoint", "Backward", "Flow", "Outer", "Through", "backward_of", "differentiate_step"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,17 @@ def differentiate_step(program: Program) -> Backward:
         MappingProxyType({s: tuple(f) for s, f in flows.items()}),
         MappingProxyType({m: tuple(f) for m, f in matrices.items()}),
     )
+
+
+def backward_of(cell: Cell) -> Backward:
+    """The backward program of a cell, derived once however many engines and files ask for it."""
+    return _backward(cell, cell.title)
+
+
+@lru_cache(maxsize=64)
+def _backward(cell: Cell, _title: str) -> Backward:
+    # cells are equal whatever their titles are; a program hands out its own cell, title and all
+    return differentiate_step(cut(cell))
 
 
 @lru_cache(maxsize=4096)

@@ -50,8 +50,9 @@ class SymPyScalars:
 def evaluate(e: Expr, leaf: Callable[[Symbol], Any], algebra: Algebra, known: dict[Expr, Any] | None = None) -> Any:
     """The value of an expression without products, each distinct part computed once."""
     known = {} if known is None else known
-    if e in known:
-        return known[e]
+    out = known.get(e)
+    if out is not None:
+        return out
     if isinstance(e, Symbol):
         out = leaf(e)
     elif e.is_Rational or e is sympy.pi:

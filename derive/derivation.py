@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from derive.adjoint import Backward, differentiate_step
+from derive.adjoint import Backward, backward_of
 from derive.cell import Cell
 from derive.cost import Cost, count_cost
-from derive.program import Program, cut
+from derive.program import Program
 from derive.steps import Step, write_steps
 
 __all__ = ["Derivation", "Step", "differentiate"]
@@ -43,7 +44,7 @@ class Derivation:
 
 
 def differentiate(cell: Cell) -> Derivation:
-    """Derive backpropagation through time for a cell.
+    """Derive backpropagation through time for a cell; the same cell is derived once.
 
     Raises TypeError for anything that is not a :class:`Cell`.
 
@@ -56,7 +57,11 @@ def differentiate(cell: Cell) -> Derivation:
         raise TypeError(
             f"differentiate takes a Cell; found {type(cell).__name__}; use derive.load or derive.parse first"
         )
-    program = cut(cell)
-    backward = differentiate_step(program)
+    return _derived(cell, cell.title)
+
+
+@lru_cache(maxsize=32)
+def _derived(cell: Cell, _title: str) -> Derivation:
+    backward = backward_of(cell)
     cost = count_cost(backward)
-    return Derivation(cell, program, backward, write_steps(cell, program, backward, cost), cost)
+    return Derivation(cell, backward.program, backward, write_steps(cell, backward.program, backward, cost), cost)

@@ -69,7 +69,7 @@ def apply_words(
 
     A word that ends in dW, or in a scalar's direction, is applied to a vector of ones.
     """
-    matrices, _, scalars = problem.parameters()
+    matrices, _, scalars = problem.parameters
     zero = problem.algebra.number(Integer(0))
     out = [zero] * size
     for letters, coefficient in words.items():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from sympy import Expr, Symbol
 
@@ -70,7 +70,12 @@ class Program:
         """Symbols that a node is computed from, matrices left out, in a fixed order."""
         if isinstance(node, Product):
             return (node.operand,)
-        return tuple(sorted(node.expression.free_symbols, key=str))
+        return _symbols_of(node.expression)
+
+
+@lru_cache(maxsize=4096)
+def _symbols_of(expression: Expr) -> tuple[Symbol, ...]:
+    return tuple(sorted(expression.free_symbols, key=str))
 
 
 class _Cutter:

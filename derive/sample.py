@@ -70,6 +70,7 @@ class Sample:
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
+        self.symbols: dict[object, Residue] = {}
 
     def draw(self, *key: object) -> Residue:
         """A residue drawn once for its key."""
@@ -77,7 +78,9 @@ class Sample:
 
     def generator(self, key: object) -> Residue:
         """The value of a symbol."""
-        return self.draw("symbol", str(key))
+        if key not in self.symbols:
+            self.symbols[key] = self.draw("symbol", str(key))
+        return self.symbols[key]
 
     def number(self, value: Expr) -> Residue:
         """A rational number; pi is drawn."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -32,7 +33,8 @@ Gradient = dict[Key, Any]
 class Problem:
     """One sequence: what a cell computes with, every entry made by ``make`` from its key.
 
-    Raises nothing; sizes map every letter of ``cell.dimensions`` to a small integer.
+    Raises nothing; sizes map every letter of ``cell.dimensions`` to a small integer.  A key's entry is the same
+    whenever it is made, so that parameters are made once.
     """
 
     cell: Cell
@@ -41,6 +43,7 @@ class Problem:
     sizes: Mapping[str, int]
     make: Callable[[Key], Any]
 
+    @cached_property
     def parameters(self) -> tuple[dict[str, list[list[Any]]], Values, dict[Symbol, Any]]:
         """Matrices by name, vectors and scalars by symbol."""
         matrices: dict[str, list[list[Any]]] = {}
@@ -87,7 +90,7 @@ def explicit(cell: Cell, key: Key, sequence: str = "") -> Symbol:
 def unroll(problem: Problem) -> list[Values]:
     """Values of every vector at every step, straight from the equations; the list's first entry is step 1."""
     cell = problem.cell
-    matrices, vectors, scalars = problem.parameters()
+    matrices, vectors, scalars = problem.parameters
     previous = {name: problem.vector(name, 0) for name in cell.states}
     steps: list[Values] = []
     for t in range(1, problem.steps + 1):
@@ -104,7 +107,7 @@ def unroll(problem: Problem) -> list[Values]:
 
 def run_program(program: Program, problem: Problem, values: Values) -> Values:
     """Values of every node of one step, from inputs and previous states."""
-    matrices, vectors, scalars = problem.parameters()
+    matrices, vectors, scalars = problem.parameters
     out = vectors | {s: v for s, v in values.items() if s not in program.node}
     for node in program.nodes:
         size = range(problem.sizes[node.axis])
@@ -129,7 +132,7 @@ def step_back(
     ``values`` are the nodes' values, ``arriving`` what each output and state receives from the loss and the next step.
     """
     program, algebra = backward.program, problem.algebra
-    matrices, _, scalars = problem.parameters()
+    matrices, _, scalars = problem.parameters
     axes = program.axes
     zero = algebra.number(Integer(0))
     d: dict[Symbol, list[Any]] = {}

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from derive.adjoint import Backward, backward_of
 from derive.cell import Cell
-from derive.derivation import Derivation, differentiate
 from derive.errors import CellError
 from derive.handwritten.bench import Bench, Understanding
 from derive.handwritten.candidates import Candidate
@@ -170,7 +170,7 @@ def verify(
     if not isinstance(cell, Cell):
         cell = load(cell)
     try:
-        return _Verifier(name, text, differentiate(cell), report).run()
+        return _Verifier(name, text, backward_of(cell), report).run()
     except CellError as error:
         raise error.in_source(name) if name else error from None
     except RecursionError:
@@ -179,9 +179,9 @@ def verify(
 
 
 class _Verifier:
-    def __init__(self, name: str, text: str, derivation: Derivation, report: Callable[[str], None]) -> None:
-        self.name, self.cell, self.report = name, derivation.cell, report
-        self.backward = derivation.backward
+    def __init__(self, name: str, text: str, backward: Backward, report: Callable[[str], None]) -> None:
+        self.name, self.cell, self.report = name, backward.program.cell, report
+        self.backward = backward
         self.text = read(text, self.cell)
         self.script: Script = self.text.script
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from derive.adjoint import Backward, differentiate_step
+from derive.adjoint import Backward, backward_of
 from derive.cell import Cell
 from derive.handwritten.bench import Bench
 from derive.handwritten.source import loss_of, read
 from derive.handwritten.text import Text
 from derive.handwritten.truth import LossRead
-from derive.program import cut
 from derive.syntax import Indexed, walk
 from numeric.plan import Plans
 from numeric.problem import Options, Problem
@@ -37,7 +36,7 @@ class File:
 @lru_cache(maxsize=64)
 def prepared(text: str, cell: Cell) -> File:
     """A text, read; raises :class:`CellError` for what cannot be read."""
-    whole, backward = read(text, cell), differentiate_step(cut(cell))
+    whole, backward = read(text, cell), backward_of(cell)
     return File(whole, backward, loss_of(whole, Bench(whole, backward)), Plans(backward, None))
 
 

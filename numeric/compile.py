@@ -58,15 +58,22 @@ def _number(e: Expr, dtype: Any) -> float:
     )
 
 
+@lru_cache(maxsize=1 << 15)
+def _is_constant(e: Expr) -> bool:
+    """Whether there are no symbols in ``e``; asked of every part of an expression, so each part answers once."""
+    return not e.is_Symbol and all(map(_is_constant, e.args))
+
+
 def _parted(e: Expr) -> tuple[Expr | None, list[Expr]]:
     """A sum, product or call in two: what its arguments without symbols make (None if there are none), the others."""
-    constant = [a for a in e.args if not a.free_symbols]
-    return (e.func(*constant) if constant else None), [a for a in e.args if a.free_symbols]
+    constant = [a for a in e.args if _is_constant(a)]
+    return (e.func(*constant) if constant else None), [a for a in e.args if not _is_constant(a)]
 
 
+@lru_cache(maxsize=1 << 15)
 def rounded(e: Expr) -> Expr:
     """``e`` with every part without symbols as one number; raises ValueError where float64 cannot hold it."""
-    if not e.free_symbols:
+    if _is_constant(e):
         return e if e.is_Integer and abs(e) < 2**53 else sympy.Float(_number(e, np.float64))
     if not e.args:
         return e
@@ -78,7 +85,7 @@ def rounded(e: Expr) -> Expr:
 
 def _constants(e: Expr) -> Iterator[Expr]:
     """The parts of ``e`` that become numbers."""
-    if not e.free_symbols:
+    if _is_constant(e):
         yield e
     elif e.args:
         constant, others = (None, [e.base]) if e.is_Pow else _parted(e)

@@ -9,7 +9,7 @@ The functions of a cell are those of :mod:`numeric.functions` where no form with
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -19,9 +19,9 @@ from numeric import functions
 from numeric.arguments import Array
 from numeric.fusion import Fused, fuse
 from numeric.graph import CONST, D_LOOP, LOOP, Op
-from numeric.storage import Buffer, Call, Storage
+from numeric.storage import Buffer, Call, Storage, from_input
 
-__all__ = ["Ref", "Routine", "Stack", "emit"]
+__all__ = ["BLOCK_ROWS", "Ref", "Routine", "Stack", "emit"]
 
 _STEPS = (LOOP, D_LOOP)
 _UFUNCS = ("add", "subtract", "multiply", "divide")
@@ -30,12 +30,17 @@ _DIRECT = ("tanh", "exp", "sqrt")  # NumPy's own, right in both dtypes
 # ---------------------------------------------------------------------------------------- functions without temporaries
 
 
+#: Minus one and one as arrays: to make one of a Python number takes as long as the arithmetic of a small step.
+_UNITS = {np.dtype(d): (np.array(-1, d), np.array(1, d)) for d in (np.float32, np.float64)}
+
+
 def sigmoid(x: Array, out: Array) -> None:
     """1 / (1 + exp(-x)): right to a few units in the last place in both tails."""
-    np.multiply(x, -1, out)  # NumPy 2.4.6 negates some arrays with strides wrongly in place
+    minus, one = _UNITS[x.dtype]
+    np.multiply(x, minus, out)  # NumPy 2.4.6 negates some arrays with strides wrongly in place
     np.exp(out, out)
-    np.add(out, 1, out)
-    np.divide(1, out, out)
+    np.add(out, one, out)
+    np.divide(one, out, out)
 
 
 #: A derivative is taken from the function's value unless that would lose more than six bits.
@@ -45,8 +50,8 @@ _LOST = 2.0**-6
 def dtanh(x: Array, value: Array, out: Array, scratch: Array) -> None:
     """1 - tanh(x)^2; where some tanh is close to one, 4 e / (1 + e)^2 with e = exp(-2|x|)."""
     np.multiply(value, value, scratch)
-    if np.maximum.reduce(scratch, None) <= 1 - _LOST:
-        np.subtract(1, scratch, out)
+    if scratch.item(scratch.argmax()) <= 1 - _LOST:  # the quickest call that finds it, and a nan
+        np.subtract(_UNITS[x.dtype][1], scratch, out)
         return
     np.abs(x, out)
     np.multiply(out, -2, out)
@@ -56,8 +61,8 @@ def dtanh(x: Array, value: Array, out: Array, scratch: Array) -> None:
 
 def dsigmoid(x: Array, value: Array, out: Array, scratch: Array) -> None:
     """s (1 - s) with s = sigmoid(x); where some s is close to one, e / (1 + e)^2 with e = exp(-|x|)."""
-    np.subtract(1, value, scratch)
-    if np.minimum.reduce(scratch, None) >= _LOST:
+    np.subtract(_UNITS[x.dtype][1], value, scratch)
+    if scratch.item(scratch.argmin()) >= _LOST:
         np.multiply(scratch, value, out)
         return
     np.abs(x, out)
@@ -86,7 +91,33 @@ def _bell(x: Array, scratch: Array) -> None:
     np.divide(x, scratch, x)
 
 
-_OWN: dict[str, Callable[..., None]] = {"sigmoid": sigmoid, "dtanh": dtanh, "dsigmoid": dsigmoid}
+#: Rows of a product that are taken at once from rows to columns.
+BLOCK_ROWS = 512
+
+
+def into_columns(x: Array, matrix: Array, out: Array, scratch: Array) -> None:
+    """x, (steps, batch, k), times a matrix, where ``out`` is kept in columns and x in rows.
+
+    Some steps are one product, each feature's numbers side by side, which then go where they belong.
+    """
+    steps, batch, k = x.shape
+    width = out.shape[2]
+    most = max(1, BLOCK_ROWS // batch)
+    flat = scratch.reshape(-1)
+    for first in range(0, steps, most):
+        part = x[first : first + most]
+        n = len(part)
+        room = flat[: width * n * batch].reshape(width, n * batch)
+        np.matmul(part.reshape(n * batch, k), matrix, room.T)
+        np.copyto(out[first : first + n], room.reshape(width, n, batch).transpose(1, 2, 0))
+
+
+_OWN: dict[str, Callable[..., None]] = {
+    "sigmoid": sigmoid,
+    "dtanh": dtanh,
+    "dsigmoid": dsigmoid,
+    "into_columns": into_columns,
+}
 
 # ----------------------------------------------------------------------------------------------------------- references
 
@@ -95,9 +126,10 @@ _OWN: dict[str, Callable[..., None]] = {"sigmoid": sigmoid, "dtanh": dtanh, "dsi
 class Ref:
     """Members ``start`` to ``stop`` of a buffer, as a block sees them.
 
-    ``form`` is "flat", side by side; "lanes", with an axis of their own; or "shared", one for all lanes.  ``shift`` is
-    0 for a state one step before and 1 for the state itself.  ``source`` is "buffer"; "scratch", room like the buffer's
-    members; or "old" and "new" for what is carried.
+    ``form`` is "flat", side by side; "lanes", with an axis of their own; "shared", one for all lanes; or "stepped",
+    with an axis for the steps.  ``shift`` is 0 for a state one step before and 1 for the state itself.  ``source`` is
+    "buffer"; "scratch", room like the buffer's members; "block", room for some steps of them; or "old" and "new" for
+    what is carried.
     """
 
     buffer: Buffer
@@ -126,13 +158,14 @@ class Routine:
     """Compiled blocks: ``run(arrays)`` with the arrays of ``refs``, ``stacks``, ``inputs``, and ``sizes``.
 
     A reference comes with the kind and the number of the block that uses it; kinds are "const", "whole" (all rows),
-    "chunks" (stretches of rows), "steps", and "back" (steps, the last first).  ``run`` returns what the states of
-    ``carried`` hand on, each in its old or its new array.
+    "chunks" (stretches of rows), "steps", and "back" (steps, the last first).  An input comes with whether its
+    steps have an axis of their own.  ``run`` returns what the states of ``carried`` hand on, each in its old or its new
+    array.
     """
 
     refs: tuple[tuple[str, int, Ref], ...]
     stacks: tuple[Stack, ...]
-    inputs: tuple[str, ...]
+    inputs: tuple[tuple[str, bool], ...]
     sizes: tuple[str, ...]
     carried: tuple[str, ...]
     run: Callable[..., Any]
@@ -149,18 +182,14 @@ def emit(storage: Storage, phases: Sequence[int], fused: str | None = None) -> R
             continue
         pending: list[Call] = []
         for call in calls:
-            if call.kind in ("product", "gather") or _from_input(call):
-                writer.block("chunks", pending)
+            if call.kind in ("product", "gather") or from_input(call):
+                writer.stretches(pending)
                 writer.block("whole", [call])
                 pending = []
             else:
                 pending.append(call)
-        writer.block("chunks", pending)
+        writer.stretches(pending)
     return writer.routine()
-
-
-def _from_input(call: Call) -> bool:
-    return any(a.kind == "input" for op in call.ops for a in op.args)
 
 
 class _Writer:
@@ -171,7 +200,7 @@ class _Writer:
         self.kind, self.blocks = "", 0
         self.refs: dict[tuple[str, int, Ref], str] = {}
         self.stacks: dict[Stack, str] = {}
-        self.inputs: dict[str, str] = {}
+        self.inputs: dict[tuple[str, bool], str] = {}
         self.carried: dict[str, str] = {}
         self.lines: list[str] = []
         self.text: list[str] = []
@@ -187,6 +216,15 @@ class _Writer:
     def var(self, ref: Ref) -> str:
         """The variable of a reference in the block that is being written."""
         return self.name(self.refs, (self.kind, self.blocks, ref))
+
+    def stretches(self, calls: Sequence[Call]) -> None:
+        """Blocks for entrywise calls: of rows in stretches, of columns step by step; none needs what another makes."""
+        self.block("chunks", [call for call in calls if not self.in_columns(call.ops[0])])
+        self.block("steps", [call for call in calls if self.in_columns(call.ops[0])])
+
+    def in_columns(self, *ops: Op) -> bool:
+        """Whether one of some values is kept in columns."""
+        return any(b is not None and b.columns for b in map(self.storage.buffer_of, ops))
 
     def block(self, kind: str, calls: Sequence[Call]) -> None:
         """A loop, or a few lines, for some calls."""
@@ -241,7 +279,7 @@ class _Writer:
         """The variable of an argument of a call."""
         ops = [op.args[position] for op in call.ops]
         if ops[0].kind == "input":
-            return self.name(self.inputs, str(ops[0].data))
+            return self.name(self.inputs, (str(ops[0].data), self.in_columns(*call.ops)))
         if all(op is ops[0] for op in ops):
             scalar = ops[0].axis is None
             return self.var(self.ref(ops[:1], "shared" if lanes and not scalar else "flat"))
@@ -296,12 +334,26 @@ class _Writer:
     def product(self, call: Call) -> None:
         """One product for all matrices with one operand."""
         parts = tuple((matrix, not transposed) for matrix, transposed in (op.data for op in call.ops))
-        self.times(self.argument(call, 0, False), Stack(parts, 1), self.ref(call.ops))
+        operand = call.ops[0].args[0]
+        form = self.product_form(operand, call.ops[0])
+        if operand.kind == "input":
+            rows = self.name(self.inputs, (str(operand.data), form == "stepped"))
+        else:
+            rows = self.var(self.ref([operand], form))
+        self.times(rows, Stack(parts, 1), self.ref(call.ops, form), from_columns=self.in_columns(operand))
 
-    def times(self, rows: str, stack: Stack, out: Ref, into: str | None = None) -> None:
+    def product_form(self, *ops: Op) -> str:
+        """How what enters or leaves a product stands: where columns do, all steps at once are a product for each."""
+        return "stepped" if self.kind == "whole" and self.in_columns(*ops) else "flat"
+
+    def times(self, rows: str, stack: Stack, out: Ref, *, from_columns: bool) -> None:
         """``out`` = rows times a stack; "dot" is the quicker call where it can be used."""
-        matrix, target = self.name(self.stacks, stack), into or self.var(out)
-        dot = out.whole and out.source != "scratch"
+        matrix, target = self.name(self.stacks, stack), self.var(out)
+        if out.form == "stepped" and out.buffer.columns and not from_columns:
+            block = self.var(replace(out, form="flat", source="block"))
+            self.lines.append(f"own_into_columns({rows}, {matrix}, {target}, {block})")
+            return
+        dot = out.whole and out.source != "scratch" and out.form == "flat" and not out.buffer.columns
         self.lines.append(f"{rows}.dot({matrix}, {target})" if dot else f"matmul({rows}, {matrix}, {target})")
 
     def gather(self, op: Op) -> None:
@@ -317,16 +369,18 @@ class _Writer:
                 runs[-1].append(k)
             else:
                 runs.append([k])
-        out = self.ref([op])
+        form = self.product_form(op, *op.args)
+        out = self.ref([op], form)
         for n, run in enumerate(runs):
-            rows = self.var(self.ref([op.args[k] for k in run]))
+            operands = [op.args[k] for k in run]
+            rows, columns = self.var(self.ref(operands, form)), self.in_columns(*operands)
             stack = Stack(tuple(data[k] for k in run), 0)
             if n == 0:
-                self.times(rows, stack, out)
+                self.times(rows, stack, out, from_columns=columns)
                 continue
-            scratch = self.var(Ref(out.buffer, out.start, out.stop, source="scratch"))
-            self.times(rows, stack, Ref(out.buffer, out.start, out.stop, source="scratch"), scratch)
-            target = self.var(out)
+            spare = Ref(out.buffer, out.start, out.stop, form, source="scratch")
+            self.times(rows, stack, spare, from_columns=columns)
+            scratch, target = self.var(spare), self.var(out)
             self.lines.append(f"add({target}, {scratch}, {target})")
 
     def is_list(self, ref: Ref) -> bool:

@@ -21,15 +21,17 @@ from typing import Any, Unpack
 import numpy as np
 from sympy import Expr
 
-from derive.adjoint import Backward, Through, differentiate_step
+from derive.adjoint import Backward, Through, backward_of
 from derive.cell import Cell
 from derive.parse import load
-from derive.program import Pointwise, cut
+from derive.program import Pointwise
 from numeric.arguments import Array, Data, as_dtype, check_data, check_lengths, check_sizes, positive_integer
+from numeric.blas_threads import one_blas_thread
 from numeric.compile import check_constants
 from numeric.losses import evaluate_loss
 from numeric.memory import MemoryPlan, check_keep
-from numeric.passes import Passes, check_fast
+from numeric.parts import check_threads
+from numeric.passes import Passes, check_fast, check_layout
 from numeric.plan import Plans
 from numeric.problem import Options, Problem, check_problem
 from numeric.recognise import Recogniser
@@ -63,16 +65,27 @@ class Engine:
     """A cell compiled for full size.
 
     ``cell`` is a :class:`derive.Cell`, a shipped cell's name or a path; ``dtype`` float64, float32 or complex128 (for
-    the complex step).  ``keep`` is what is kept between the passes: "all"; "states", from which the rest is computed
-    again, segment by segment; or a number of bytes, for which a plan is made (:meth:`memory_plan` says what it costs).
-    Every plan gives the same bits.
+    the complex step).  ``keep`` is what is kept between the passes (:meth:`memory_plan` says what it costs): "all";
+    "states", those of every step, from which the rest is computed again for all steps of a segment at once; "starts",
+    the first states of each segment, which is gone through again step by step; or a number of bytes, for which such a
+    plan is made.  "all", "starts" and every number of bytes give the same bits; "states" is equal to rounding, for
+    products of other shapes are summed in another order.  It has nothing to compute again where there is one segment,
+    and is "starts" where Numba's loop runs (small sizes), in which going through the steps again is the quicker way.
 
     ``fast`` is whether Numba's compiled code is used: True, False, or None for whatever is faster where Numba is
     installed (the environment variable BPTT_FAST, 0 or 1, decides where ``fast`` is left out). It compiles for a
     second or two, once for a cell, and the results are equal to rounding. ``segment`` is the number of rows, steps
-    times sequences, that sums over time are taken over at once; where left out, it depends on the sizes. ``plain``
+    times sequences, that sums over time are taken over at once; where left out, it depends on the sizes. ``layout`` is
+    how the steps of a pass are kept where the compiled loop does not run: "rows", each as (sequences, features);
+    "columns", as (features, sequences); or None for whatever is faster; the results are equal to rounding. ``plain``
     runs the lambdified program, which all other forms have to equal; ``backward`` puts another backward program in
     place of the derived one, to see it fail.
+
+    ``threads`` is how many parts of a batch are computed side by side, each with one BLAS thread: None, where left out,
+    for as many as pay, at most one for each CPU that the process may use and one where sizes are small; or a number,
+    of which a batch takes no more than it has sequences. BLAS has one thread during a pass, and the number that it
+    had afterwards. Another number of parts gives other last digits: say ``threads`` for the same bits on machines
+    with other numbers of CPUs.
 
     An engine may be used from several threads.  It keeps buffers for the last shapes of each thread, so that a call
     like the one before allocates what it returns and little more; they are freed with the engine.  Raises ValueError
@@ -95,6 +108,8 @@ class Engine:
         plain: bool = False,
         segment: int | None = None,
         fast: bool | None = None,
+        threads: int | None = None,
+        layout: str | None = None,
     ) -> None:
         if not isinstance(plain, bool):
             raise ValueError(f"plain is {plain!r}; expected True or False")
@@ -106,14 +121,17 @@ class Engine:
         self.keep = check_keep(keep)
         self.segment = check_segment(segment)
         self.fast = check_fast(fast)
+        self.threads = check_threads(threads)
+        self.layout = check_layout(layout)
         if backward is not None and backward.program.cell != self.cell:
             raise ValueError(f"backward belongs to the cell {backward.program.cell.name}, not to {self.cell.name}")
-        self.backward_program = backward or differentiate_step(cut(self.cell))
+        self.backward_program = backward or backward_of(self.cell)
         self.program = self.backward_program.program
         check_constants(_expressions(self.backward_program), self.dtype)
         self._planted = backward is not None
         self._plans: dict[frozenset[str] | None, Plans] = {}
-        self._passes = Passes(self.backward_program, self.dtype, self.keep, self.segment, self.fast)
+        settings = self.segment, self.fast, self.threads, self.layout
+        self._passes = Passes(self.backward_program, self.dtype, self.keep, *settings)
         self._recogniser = Recogniser(self.cell, self.dtype)
 
     def __repr__(self) -> str:
@@ -122,7 +140,8 @@ class Engine:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._planted or "reverse" in vars(self):
             raise TypeError("an engine with a backward pass of its own cannot be copied or pickled")
-        settings: dict[str, Any] = {"plain": self.plain, "segment": self.segment, "fast": self.fast}
+        names = ("plain", "segment", "fast", "threads", "layout")
+        settings = {name: getattr(self, name) for name in names}
         return partial(type(self), **settings), (self.cell, str(self.dtype), self.keep)
 
     # ---------------------------------------------------------------------------------------------------- parameters
@@ -167,7 +186,9 @@ class Engine:
         with np.errstate(all="ignore"):
             if self._plain:
                 return _apart(data, (run_forward(self._plan(None), data).observed(),))[0]
-            return self._passes.session(data, None, full=False).outputs()
+            session = self._passes.session(data, None, full=False)
+            with session.limit:
+                return session.outputs()
 
     def value_and_grad(
         self, params: Mapping[str, Any], inputs: Any = None, targets: Any = None, **options: Unpack[Options]
@@ -185,7 +206,8 @@ class Engine:
                 passed = self._truncated(problem, full=False)
                 return passed.loss, passed.params
             session = self._passes.session(problem.data, problem.loss, full=False)
-            loss, gradients = session.value_and_grad(problem.loss)
+            with session.limit:
+                loss, gradients = session.value_and_grad(problem.loss)
         if loss - loss != 0:
             self._not_finite(loss, params, inputs, targets, options)
         return loss, gradients
@@ -234,9 +256,9 @@ class Engine:
         nothing is said, and for the form that would run.  Raises ValueError where ``keep`` is too few bytes for any
         plan, with the least that works.
 
-        >>> engine = Engine("tanh_rnn", keep="states", fast=False)
-        >>> engine.memory_plan(T=100_000, B=1, D=10, H=20, O=5).bytes
-        1284160
+        >>> sizes = {"T": 100_000, "B": 1, "D": 10, "H": 20, "O": 5}
+        >>> [Engine("tanh_rnn", keep=k, fast=False).memory_plan(**sizes).bytes for k in ("all", "states", "starts")]
+        [32004000, 17440160, 1284160]
         """
         extents = check_sizes(self.cell, sizes)
         steps, batch = positive_integer("T", T), positive_integer("B", B)
@@ -248,14 +270,17 @@ class Engine:
     def _run(self, problem: Problem, full: bool) -> Passed:
         """One pass: with everything that it can give, or lean."""
         session = self._passes.session(problem.data, problem.loss, full=full)
-        return session.backward(problem.loss) if full else session.lean(problem.loss)
+        with session.limit:
+            return session.backward(problem.loss) if full else session.lean(problem.loss)
 
     def _truncated(self, problem: Problem, *, full: bool) -> Passed:
         assert problem.truncate is not None
         widths = {name: problem.data.sizes[self.cell.axes[name]] for name in (*self.cell.outputs, *self.cell.states)}
 
         def advance(data: Data) -> dict[str, Array]:
-            return self._passes.session(data, None, full=False).advance()
+            session = self._passes.session(data, None, full=False)
+            with session.limit:
+                return session.advance()
 
         return run_truncated(self._run, advance, problem, *problem.truncate, widths, full=full)
 
@@ -281,7 +306,7 @@ class Engine:
         if problem.truncate is not None:
             raise ValueError("truncate does not go with the plain engine, complex numbers or another backward pass")
         plans = self._plan(frozenset(problem.loss.full))
-        with np.errstate(all="ignore"):
+        with one_blas_thread, np.errstate(all="ignore"):
             tape = run_forward(plans, problem.data)
             outputs = tape.observed()
             value, local = evaluate_loss(problem.loss, outputs)

@@ -52,7 +52,7 @@ def jvp(
     data = check_data(engine.cell, engine.dtype, params, inputs, initial, lengths, steps=steps, batch=batch)
     moves = check_tangents(engine.cell, data, tangents)
     prefix, cell = prefix_of(engine.cell), engine.cell
-    found = _engine(cell, str(engine.dtype), engine.fast, engine.segment, engine.plain).forward(
+    found = _engine(cell, str(engine.dtype), engine.fast, engine.segment, engine.plain, engine.layout).forward(
         {**data.params, **{prefix + n: moves[n] for n in data.params}},
         {**data.inputs, **{prefix + n: moves[n] for n in data.inputs}},
         {**data.initial, **{prefix + n: moves[f"{n}0"] for n in data.initial}},
@@ -65,8 +65,8 @@ def jvp(
 
 
 @lru_cache(maxsize=64)
-def _engine(cell: Cell, dtype: str, fast: bool | None, segment: int | None, plain: bool) -> Engine:
-    return Engine(dual(cell), dtype, fast=fast, segment=segment, plain=plain)
+def _engine(cell: Cell, dtype: str, fast: bool | None, segment: int | None, plain: bool, layout: str | None) -> Engine:
+    return Engine(dual(cell), dtype, fast=fast, segment=segment, plain=plain, layout=layout)
 
 
 def check_tangents(cell: Cell, data: Data, tangents: Any) -> dict[str, Array]:

@@ -48,7 +48,7 @@ def fuse(storage: Storage, calls: Sequence[Call], dtype: str) -> Fused | None:
         key = Place(place.buffer, 0), source, shift
         if key not in arrays:
             arrays[key] = len(shapes)
-            shapes.append("scalar" if scalar else "vector" if kind == "const" else "rows")
+            shapes.append("scalar" if scalar else "vector" if kind == "const" else _shape(place))
         return Spot(arrays[key], place.at)
 
     work = []
@@ -59,9 +59,13 @@ def fuse(storage: Storage, calls: Sequence[Call], dtype: str) -> Fused | None:
             return None
         name = op.data if op.kind == "call" else None
         work.append(Work(op.kind, name, tuple(s for s in spots if s is not None), target, target.array >= 0))
-    if not kernel_supports(work) or "rows" not in shapes:
+    if not kernel_supports(work) or not {"rows", "columns"}.intersection(shapes):
         return None
     return Fused(compile_kernel(tuple(shapes), tuple(work), dtype), tuple(arrays), axis)
+
+
+def _shape(place: Place) -> str:
+    return "columns" if place.buffer.columns else "rows"
 
 
 def _stored(storage: Storage, op: Op, inside: set[Op]) -> bool:

@@ -51,9 +51,10 @@ BY_VALUE = {"dtanh": "tanh", "dsigmoid": "sigmoid"}
 class Op:
     """One operation: ``kind`` of ``args``, with ``data``, a vector of size ``axis`` (None: a scalar) at ``phase``.
 
-    Kinds without arguments: number, scalar, vector, input, previous (a state one step before), local (what the loss
-    gives), carried (what the next step gives).  The others: add, subtract, multiply, divide, negative, square, copy,
-    call (of the function ``data``), product (of the matrix ``data``) and gather (the sum of several products).
+    Kinds without arguments: number, scalar, vector, input, previous (a state one step before), given (a state that was
+    kept), local (what the loss gives), carried (what the next step gives).  The others: add, subtract, multiply,
+    divide, negative, square, copy, call (of the function ``data``), product (of the matrix ``data``) and gather (the
+    sum of several products).
     """
 
     kind: str
@@ -95,7 +96,9 @@ class Graph:
     """All operations of a pass; ``values`` are the forward values and the derivatives by their symbols.
 
     ``eager`` computes in the loop what could wait until it is over: more calls, but on numbers that are in the cache.
-    ``fused``, where a loop's entrywise calls are one, leaves to it what could have been done before.
+    ``fused``, where a loop's entrywise calls are one, leaves to it what could have been done before.  ``bare`` wants
+    the states alone, of a graph without a backward pass; with ``given``, the states of every step are there, and
+    everything else is computed from them for all steps at once: nothing is left to the loop.
     """
 
     def __init__(
@@ -106,9 +109,12 @@ class Graph:
         want_states: bool = False,
         eager: bool = False,
         fused: bool = False,
+        bare: bool = False,
+        given: bool = False,
     ) -> None:
         self.plans, self.cell, self.program = plans, plans.cell, plans.program
         self.want_inputs, self.want_states, self.eager, self.fused = want_inputs, want_states, eager, fused
+        self.bare, self.given = bare, given
         self.made: dict[tuple[object, ...], Op] = {}
         self.ops: list[Op] = []
         self.values: dict[Symbol, Op] = {}
@@ -119,7 +125,7 @@ class Graph:
         for name in self.cell.inputs:
             self.values[at(name)] = self.op("input", (), self.cell.axes[name], BEFORE, name)
         for name in self.cell.states:
-            self.values[at(name, -1)] = self.op("previous", (), self.cell.axes[name], LOOP, name)
+            self.values[at(name, -1)] = self.op("previous", (), self.cell.axes[name], BEFORE if given else LOOP, name)
         self.forward()
         self.d_states: dict[str, Op] = {}
         self.carried: dict[str, Op] = {}
@@ -149,7 +155,7 @@ class Graph:
         phase = _earliest((a.phase for a in args), stage)
         if self.eager and phase == AFTER and all(a.phase <= LOOP for a in args):
             phase = LOOP
-        if self.fused and phase == BEFORE and stage == LOOP:
+        if self.fused and not self.given and phase == BEFORE and stage == LOOP:
             phase = LOOP
         if phase == D_BEFORE:
             args = tuple(map(self._kept, args))
@@ -259,12 +265,12 @@ class Graph:
         for name, stage in _FORWARD.items():
             self.run(self.plans.operations[name], stage)
             if name == "loop":
-                self._states()
+                self._given_states() if self.given else self._states()
         self.outputs = {}
         for name in self.cell.outputs:
             if at(name) in self.values:
                 op = self.sized(self.values[at(name)], self.cell.axes[name])
-                own = op.is_leaf or op.phase == CONST
+                own = (op.is_leaf and op.kind != "given") or op.phase == CONST
                 self.outputs[name] = self.op("copy", (op,), op.axis, AFTER, name) if own else op
 
     def _states(self) -> None:
@@ -276,6 +282,16 @@ class Graph:
                 op = self.op("copy", (op,), self.cell.axes[name], phase, name)
             self.states[name] = op
             self.values[at(name)] = op
+
+    def _given_states(self) -> None:
+        """What computes a state becomes a leaf, for whoever reads it: a value of tanh, say, that a derivative is by."""
+        self.states = {}
+        for name in self.cell.states:
+            op = self.values[at(name)]
+            if op.is_leaf or op.phase == CONST or op.axis is None:
+                op = self.op("copy", (op,), self.cell.axes[name], BEFORE, name)
+            op.kind, op.args, op.data = "given", (), name
+            self.states[name] = self.values[at(name)] = op
 
     def reverse(self) -> None:
         """The backward stages and the sums."""
@@ -340,7 +356,7 @@ class Graph:
         found = [*self.states.values(), *self.carried.values(), *self.d_inputs.values()]
         found += [x for s in self.outer_sums for x in (s.d, s.operand)] + [s.term for s in self.row_sums]
         if self.plans.backward is None:
-            found += self.outputs.values()
+            found += [] if self.bare else self.outputs.values()
         else:
             active = self.plans.backward.active
             found += [op for name, op in self.outputs.items() if self.want_states or name in active]

@@ -1,5 +1,10 @@
 """Which tapes and states to keep: a pass in a given number of bytes, and what that costs.
 
+    "all"      every tape
+    "states"   the states of every step, and one tape: a segment's is computed from its states, all steps at once
+    "starts"   the first states of every segment, and one tape: a segment is gone through again, step by step
+    a number   what is the least work in so many bytes, as "starts" or with several tapes at a time
+
 A tape is what the forward pass of a segment leaves for the backward pass; a state is what the forward pass of a segment
 starts from.  With room for c tapes, segments are taken in blocks of c; of the blocks' first states, s are kept and the
 others computed again, by the binomial schedule: with beta(s, r) = C(s + r, s) and beta(s, r-1) < n <= beta(s, r), the
@@ -11,7 +16,7 @@ A. Griewank, A. Walther, "Algorithm 799: revolve", ACM Transactions on Mathemati
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 from numbers import Integral
 
@@ -19,8 +24,9 @@ __all__ = ["Action", "Keep", "MemoryPlan", "check_keep", "plan_memory", "repeate
 
 Keep = str | int
 
-#: What a pass does, in order: ("advance", first, last) without a tape, ("save", block), ("restore", block), and
-#: ("reverse", first, last): forward with tapes, then backwards.
+#: What a pass does, in order: ("advance", first, last) without a tape, ("save", block), ("restore", block),
+#: ("reverse", first, last): forward with tapes, then backwards; and ("recompute", first, last): backwards, each tape
+#: from the states of its steps, that "advance" has kept.
 Action = tuple[str, int, int]
 
 
@@ -30,7 +36,8 @@ class MemoryPlan:
 
     ``tapes`` tapes of at most ``tape_bytes`` bytes and ``states`` states of ``state_bytes`` bytes are kept at the same
     time, ``bytes`` in all, where the full tape would take ``full_bytes``; ``repeated`` segments are computed forward
-    once more than with the full tape.
+    once more than with the full tape.  ``every_bytes`` is what the states of every step take, where these are kept:
+    then no step is repeated, but everything else is computed from them, for all steps of a segment at once.
     """
 
     segments: int
@@ -40,10 +47,13 @@ class MemoryPlan:
     state_bytes: int
     full_bytes: int
     repeated: int
+    every_bytes: int = 0
 
     @property
     def bytes(self) -> int:
         """What is kept at the same time, at most."""
+        if self.every_bytes:
+            return self.every_bytes + self.tape_bytes
         return self.full_bytes if self.tapes == self.segments else self._kept
 
     @property
@@ -52,6 +62,9 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         share = self.bytes / self.full_bytes
+        if self.every_bytes:
+            kept = f"the states of every step and {self.tapes} of {self.segments} tapes at a time"
+            return f"{self.bytes:,} bytes, {share:.2%} of the full tape: {kept}; everything else again, no step by step"
         kept = f"{self.tapes} of {self.segments} tapes and {self.states} states"
         again = f"{self.repeated / self.segments:.2f}"
         return (
@@ -59,8 +72,17 @@ class MemoryPlan:
             f"the forward pass again: {again} times"
         )
 
+    def first(self, segments: int) -> MemoryPlan:
+        """The same plan where there are only so many segments, the first ones."""
+        tapes = min(self.tapes, segments)
+        return replace(self, segments=segments, tapes=tapes, states=min(self.states, -(-segments // tapes)))
+
     def actions(self) -> Iterator[Action]:
         """What a pass does, in order."""
+        if self.every_bytes:
+            yield "advance", 0, self.segments
+            yield from (("recompute", k, k + 1) for k in reversed(range(self.segments)))
+            return
         blocks = -(-self.segments // self.tapes)
         edges = [min(k * self.tapes, self.segments) for k in range(blocks + 1)]
         # what is left to reverse: blocks first to last, of which the first one's state is kept, with free states
@@ -86,11 +108,11 @@ class MemoryPlan:
 
 
 def check_keep(keep: object) -> Keep:
-    """What to keep; raises ValueError for anything but "all", "states" and a positive number of bytes."""
-    if isinstance(keep, str) and keep in ("all", "states"):
+    """What to keep; raises ValueError for anything but "all", "states", "starts" and a positive number of bytes."""
+    if isinstance(keep, str) and keep in ("all", "states", "starts"):
         return keep
     if isinstance(keep, bool) or not isinstance(keep, Integral) or keep < 1:
-        raise ValueError(f"keep is {keep!r}; expected 'all', 'states', or a number of bytes")
+        raise ValueError(f"keep is {keep!r}; expected 'all', 'states', 'starts', or a number of bytes")
     return int(keep)
 
 
@@ -115,8 +137,10 @@ def _ahead(blocks: int, states: int) -> int:
     return max(least, min(most, blocks - comb(states - 1 + r - 1, states - 1) if r > 1 else most))
 
 
-def plan_memory(keep: Keep, segments: int, tape_bytes: int, state_bytes: int, full_bytes: int) -> MemoryPlan:
-    """The plan with the least work for ``keep``: "all", "states", or a number of bytes.
+def plan_memory(
+    keep: Keep, segments: int, tape_bytes: int, state_bytes: int, full_bytes: int, every_bytes: int = 0
+) -> MemoryPlan:
+    """The plan with the least work for ``keep``; ``every_bytes`` is what "states" needs to be told.
 
     Raises ValueError where the bytes are too few for any plan, with the least that works.
     """
@@ -129,8 +153,10 @@ def plan_memory(keep: Keep, segments: int, tape_bytes: int, state_bytes: int, fu
 
     if keep == "all" or (not isinstance(keep, str) and full_bytes <= keep):
         return MemoryPlan(segments, segments, 1, tape_bytes, state_bytes, full_bytes, 0)
-    if keep == "states":
+    if keep == "starts":
         return plan(1, segments)
+    if keep == "states":
+        return MemoryPlan(segments, 1, 0, tape_bytes, state_bytes, full_bytes, segments, every_bytes)
     assert not isinstance(keep, str)
     least = min(tape_bytes + state_bytes, full_bytes)
     if keep < least:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from sympy import Expr, Symbol
 
@@ -147,6 +147,7 @@ def _kernel(steps: list[Job], later: list[Job], wanted: Callable[[Symbol], bool]
     return Kernel(tuple(inputs), assignments, tuple(j.result for j in outputs), tuple(j.axis for j in outputs))
 
 
+@lru_cache(maxsize=4096)
 def symbols_of(e: Expr) -> tuple[Symbol, ...]:
     """The symbols of an expression, in a fixed order."""
     return tuple(sorted(e.free_symbols, key=str))

@@ -7,7 +7,7 @@ ready is one kernel.  Nothing here knows a particular cell.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from sympy import Add, Expr, Symbol
 
@@ -26,9 +26,10 @@ from numeric.operations import (
     schedule,
     symbols_of,
 )
+from numeric.refine import refine
 from numeric.stages import STAGES, backward_stages, forward_stages
 
-__all__ = ["BackwardPlan", "ForwardPlan", "Plans"]
+__all__ = ["BackwardPlan", "ForwardPlan", "Plans", "refined_plans"]
 
 
 class ForwardPlan:
@@ -268,3 +269,9 @@ class Plans:
         """Operations of the backward pass by stage, with and without the inputs' gradient."""
         assert self.backward is not None
         return {(s, w): self.backward.operations(s, want_inputs=w) for s in STAGES for w in (False, True)}
+
+
+@lru_cache(maxsize=64)
+def refined_plans(backward: Backward, active: frozenset[str] | None) -> Plans:
+    """The plans of a program, regrouped for what a loss reads; made once for all engines of a cell."""
+    return Plans(backward if active is None else refine(backward, active), active)

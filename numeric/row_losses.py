@@ -24,6 +24,7 @@ class RowLoss:
     def __init__(self, rows: int, dtype: np.dtype[Any]) -> None:
         self.most, self.dtype = rows, dtype
         self.room: dict[int, _ClassRoom] = {}
+        self.copies: dict[int, Array] = {}
 
     def start(self, loss: Loss, data: Data, layout: Layout) -> None:
         """Take a call's loss."""
@@ -43,10 +44,23 @@ class RowLoss:
             y = bound.outputs[root]
             slope = bound.locals.get(root)
             slope = np.empty_like(y) if slope is None else slope  # nothing that is wanted depends on it
-            value += (
-                self._last(root, y, slope, segment) if self.loss.at == "last" else self._every(root, y, slope, segment)
-            )
+            evaluate = self._last if self.loss.at == "last" else self._every
+            if y.ndim == slope.ndim == 2:
+                value += evaluate(root, y, slope, segment)
+            else:  # kept in columns
+                rows, own = self._in_rows(0, y), self._in_rows(1, slope)
+                value += evaluate(root, rows, own, segment)
+                slope[...] = own.reshape(slope.shape)
         return value
+
+    def _in_rows(self, number: int, x: Array) -> Array:
+        """A copy of (steps, batch, size) as (rows, size), in room that is kept."""
+        size = self.most * x.shape[-1]
+        if self.copies.get(number, np.empty(0)).size < size:
+            self.copies[number] = np.empty(size, self.dtype)
+        room = self.copies[number][: x.size]
+        np.copyto(room.reshape(x.shape), x)
+        return room.reshape(-1, x.shape[-1])
 
     def _every(self, root: str, y: Array, slope: Array, segment: Segment) -> Any:
         if self.order is None:
@@ -117,6 +131,8 @@ class _ClassRoom:
         self.wide = np.empty(rows, np.float64)
         self.ones = np.ones(classes, dtype)
         self.minus = -self.ones
+        # as arrays: to make one of a Python number takes longer than to use it
+        self.zero, self.one = np.zeros((), dtype), np.ones((), dtype)
 
     def evaluate(self, y: Array, target: Array, slope: Array) -> float:
         """The sum of -log p[target]; ``slope`` becomes p - (1 at the target).
@@ -136,18 +152,22 @@ class _ClassRoom:
         y.argmax(1, top)
         np.add(base, top, top)
         np.add(base, target, index)
-        np.subtract(y, y.max(axis=1, out=column, keepdims=True), slope)
+        if y.flags.c_contiguous:
+            y.reshape(-1).take(top, 0, rest, "clip")
+        else:
+            y.max(axis=1, out=column, keepdims=True)
+        np.subtract(y, column, slope)
         flat.take(index, 0, own, "clip")
         np.exp(slope, slope)
-        flat[top] = 0
+        flat[top] = self.zero
         slope.dot(self.ones, rest)
         wide[...] = rest
         np.log1p(wide, wide)
         np.subtract(wide, own, wide)
-        np.add(rest, 1, rest)
-        flat[top] = 1
+        np.add(rest, self.one, rest)
+        flat[top] = self.one
         np.divide(slope, column, slope)
-        flat[index] = 0
+        flat[index] = self.zero
         slope.dot(self.minus, rest)
         flat[index] = rest
         value = float(np.add.reduce(wide))

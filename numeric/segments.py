@@ -14,7 +14,7 @@ import numpy as np
 
 from numeric.arguments import Array, Data
 
-__all__ = ["ROWS", "Layout", "Segment", "check_segment", "lay_out", "rows_for"]
+__all__ = ["ROWS", "Layout", "Segment", "check_segment", "lay_out", "lay_out_part", "rows_for"]
 
 #: Steps times sequences of a segment: so many that adding the segments' gradients costs little beside the products.
 ROWS = 4096
@@ -89,6 +89,20 @@ def lay_out(data: Data, rows: int = ROWS) -> Layout:
     order = np.argsort(-data.lengths, kind="stable")
     ends = np.unique(data.lengths)
     return Layout(_cut([(int(t), int((data.lengths >= t).sum())) for t in ends], rows), order)
+
+
+def lay_out_part(whole: Layout, data: Data) -> Layout:
+    """The same stretches of time for a part of the sequences, ``data``; without those after its last step."""
+    order = None if data.lengths is None else np.argsort(-data.lengths, kind="stable")
+    out: list[Segment] = []
+    row = end = 0
+    for s in whole.segments:
+        batch = data.batch if data.lengths is None else int((data.lengths >= s.last).sum())
+        if not batch:
+            break
+        out.append(Segment(s.first, s.last, batch, row, end))
+        row, end = row + s.steps * batch, end + batch
+    return Layout(tuple(out), order)
 
 
 def _cut(stretches: list[tuple[int, int]], rows: int) -> tuple[Segment, ...]:

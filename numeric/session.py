@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from numeric.arguments import Array, Data
+from numeric.blas_threads import one_blas_thread
 from numeric.inplace import Bound, Compiled, Tape, Workspace
 from numeric.losses import Loss
 from numeric.memory import Keep, MemoryPlan, plan_memory
 from numeric.row_losses import RowLoss
-from numeric.segments import ROWS, Segment, lay_out
+from numeric.segments import ROWS, Layout, Segment, lay_out, lay_out_part
 
 __all__ = ["Passed", "Session"]
 
@@ -36,25 +38,29 @@ class Passed:
 class Session:
     """Passes of one shape: ``sizes``, T steps and B sequences; ragged ones bind their views at each call.
 
-    ``keep`` says what is kept of the forward pass, ``rows`` the steps times sequences of a segment.
+    ``keep`` says what is kept of the forward pass, ``rows`` the steps times sequences of a segment.  Where ``data`` is
+    a part of a batch, ``whole`` is the layout of all of it: segments and plan are those of the whole.
     """
 
-    def __init__(self, compiled: Compiled, data: Data, *, keep: Keep = "all", rows: int = ROWS) -> None:
+    #: What a pass runs in.
+    limit: AbstractContextManager[None] = one_blas_thread
+
+    def __init__(
+        self, compiled: Compiled, data: Data, *, keep: Keep = "all", rows: int = ROWS, whole: Layout | None = None
+    ) -> None:
         self.compiled, self.cell, self.dtype = compiled, compiled.graph.cell, data.dtype
-        # a ragged call may have larger segments than the one before
-        most = min(data.steps * data.batch, max(rows, data.batch) + data.batch)
-        most = lay_out(data, rows).most if data.lengths is None else most
+        most = _most(data, rows, whole)
         self.workspace = Workspace(compiled, data.sizes, most, data.batch)
         self.row_loss = RowLoss(most, data.dtype)
         self.pool: Tape = {}
         self.room = (0, 0)
         self.bounds: dict[Any, Bound] = {}
         self.rows_of: tuple[Segment | None, dict[str, Array]] = (None, {})
-        self._set_up(data, keep, rows)
+        self._set_up(data, keep, rows, whole)
 
-    def _set_up(self, data: Data, keep: Keep, rows: int) -> None:
+    def _set_up(self, data: Data, keep: Keep, rows: int, whole: Layout | None) -> None:
         self.ragged, self.keep, self.segment_rows = data.lengths is not None, keep, rows
-        self.layout = lay_out(data, rows)
+        self._lay_out(data, whole)
         self.current = {
             name: np.empty((data.batch, data.sizes[self.cell.axes[name]]), data.dtype) for name in self.cell.states
         }
@@ -64,25 +70,30 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------------------ setup
 
+    def _lay_out(self, data: Data, whole: Layout | None) -> None:
+        self.whole = whole
+        self.layout = lay_out(data, self.segment_rows) if whole is None else lay_out_part(whole, data)
+
     def _tape_bytes(self, rows: int, ends: int) -> int:
         """What the tapes of segments take, with so many rows and sequences in all."""
         return self.workspace.pool_bytes(rows, ends)
 
     def _planned(self) -> MemoryPlan:
         """What is kept of this call's forward pass."""
-        layout = self.layout
-        return plan_memory(
+        layout = self.whole or self.layout
+        plan = plan_memory(
             self.keep,
             len(layout.segments),
             max(self._tape_bytes(s.rows, s.batch) for s in layout.segments),
-            sum(x.nbytes for x in self.current.values()),
+            layout.segments[0].batch * sum(x.shape[1] * x.itemsize for x in self.current.values()),
             self._tape_bytes(layout.rows, layout.ends),
         )
+        return plan.first(len(self.layout.segments))
 
-    def prepare(self, data: Data) -> None:
+    def prepare(self, data: Data, whole: Layout | None = None) -> None:
         """Take a call's data."""
         if self.ragged:
-            self.layout = lay_out(data, self.segment_rows)
+            self._lay_out(data, whole)
             self.bounds = {}
             self.plan = self._planned()
         self.data = data
@@ -95,7 +106,8 @@ class Session:
     def bound(self, segment: Segment, slot: int) -> Bound:
         """The views of a segment over a tape; with all tapes kept, each has its own part of one."""
         whole = self.plan.tapes == self.plan.segments
-        key = (segment, 0) if whole else ((segment.steps, segment.batch), slot)
+        at = (segment.row, segment.end) if whole else (slot,)  # a segment's own hash is slow
+        key = (*at, segment.steps, segment.batch)
         if key not in self.bounds:
             self._need_room()
             row, end = (segment.row, segment.end) if whole else (slot * self.layout.most, slot * self.data.batch)
@@ -193,7 +205,7 @@ class Session:
                 for segment in segments[first:last]:
                     self.forward(segment, 0)
             else:
-                for k in range(first, last):
+                for k in range(first, last) if what == "reverse" else ():
                     self.forward(segments[k], k - first)
                 if last == len(segments) and passed is not None:
                     passed.final = self._last()
@@ -222,17 +234,22 @@ class Session:
         """Nothing is carried into the last step."""
         self.row_loss.start(loss, self.data, self.layout)
         for buffer in self.compiled.storage.carries.values():
-            self.workspace.work[buffer.index][...] = 0
+            self.workspace.work[buffer.index].fill(0)
+        self.workspace.carried = 0
 
     def forward(self, segment: Segment, slot: int) -> Bound:
         """One segment forward, from the current states."""
         bound = self.bound(segment, slot)
+        self.run_forward(bound, segment)
+        return bound
+
+    def run_forward(self, bound: Bound, segment: Segment) -> None:
+        """The steps of a segment, which take the current states on."""
         for name, (start, _) in bound.states.items():
             start[...] = self.current[name][: segment.batch]
         bound.run(bound.forward, self.inputs(segment))
         for name, (_, end) in bound.states.items():
             self.current[name][: segment.batch] = end
-        return bound
 
     def visit(self, segment: Segment, slot: int, passed: Passed | None) -> Any:
         """One segment backwards: readout, loss, recursion, sums."""
@@ -241,6 +258,7 @@ class Session:
         if passed is not None and passed.outputs:
             self._keep(passed.outputs, bound.outputs, segment)
         value = self.row_loss.segment(bound, segment)
+        bound.take_carried()
         bound.run(bound.reverse, inputs)
         bound.add(inputs)
         if passed is not None:
@@ -278,3 +296,14 @@ class Session:
         beyond = np.arange(self.data.steps)[:, None] >= lengths
         for name, x in passed.final.items():
             np.copyto(passed.outputs[name], x, where=beyond[:, :, None])
+
+
+def _most(data: Data, rows: int, whole: Layout | None) -> int:
+    """The rows of the largest segment; a ragged call may have larger ones than the one before."""
+    if data.lengths is None:
+        return (lay_out(data, rows) if whole is None else lay_out_part(whole, data)).most
+    batch = data.batch if whole is None else whole.segments[0].batch
+    bound = max(rows, batch) + batch
+    if whole is not None:  # a part has its share, and rounded up
+        bound = bound * data.batch // batch + data.steps
+    return min(data.steps * data.batch, bound)

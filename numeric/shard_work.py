@@ -36,6 +36,9 @@ class Recipe:
         named: Mapping[str, Any] = {}
         if isinstance(kind, partial):  # two of them are never equal, and a worker must know a recipe again
             kind, settings, named = kind.func, [*kind.args, *settings], kind.keywords
+        named = dict(named)
+        if named.get("threads", 1) is None:  # what pays depends on the machine, and the parts are side by side already
+            named["threads"] = 1
         return cls(kind, cell.text, cell.name, cell.title, tuple(settings), tuple(sorted(named.items())))
 
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Unpack
 
 import numpy as np
 from sympy import Expr, Symbol
 
-from derive.adjoint import Adjoint, Backward, differentiate_step
+from derive.adjoint import Adjoint, Backward, backward_of
 from derive.cell import Cell
 from derive.notation import at, parameter, time_of
-from derive.program import Pointwise, cut
+from derive.program import Pointwise
 from numeric.arguments import Array, Data, as_dtype, check_data
-from numeric.compile import compile_steps
+from numeric.compile import Compiled, compile_steps
 from numeric.engine import Result
 from numeric.losses import evaluate_loss
 from numeric.problem import Options, check_problem
@@ -43,21 +44,29 @@ def by_name(params: Mapping[str, Array], inputs: Mapping[str, Array], initial: M
     return {**params, **inputs, **{f"{name}0": s for name, s in initial.items()}}
 
 
+@lru_cache(maxsize=4096)
+def _entrywise(e: Expr) -> tuple[tuple[Symbol, ...], Compiled]:
+    """What an expression reads, and the function that computes it from that."""
+    reads = tuple(sorted(e.free_symbols, key=str))
+    return reads, compile_steps(reads, ((_RESULT, e),), (_RESULT,))
+
+
 class Specification:
     """A cell's program run without any rearrangement; the arguments are those of :class:`numeric.Engine`."""
 
     def __init__(self, cell: Cell, dtype: str = "float64", *, backward: Backward | None = None) -> None:
         self.cell, self.dtype = cell, as_dtype(dtype)
-        self.backward_program = backward or differentiate_step(cut(cell))
+        self.backward_program = backward or backward_of(cell)
         self.program = self.backward_program.program
 
     # -------------------------------------------------------------------------------------------------------- forward
 
     def value(self, e: Expr, values: Values, axis: str | None, data: Data) -> Any:
         """An entrywise expression of one sequence at one step."""
-        reads = tuple(sorted(e.free_symbols, key=str))
-        (out,) = compile_steps(reads, ((_RESULT, e),), (_RESULT,))(*(values[s] for s in reads))
-        return np.broadcast_to(np.asarray(out, self.dtype), (data.sizes[axis],) if axis else ())
+        reads, compiled = _entrywise(e)
+        (out,) = compiled(*(values[s] for s in reads))
+        found, shape = np.asarray(out, self.dtype), (data.sizes[axis],) if axis else ()
+        return found if found.shape == shape else np.broadcast_to(found, shape)
 
     def constants(self, data: Data) -> Values:
         """Vector and scalar parameters."""

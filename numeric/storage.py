@@ -3,18 +3,20 @@
 Calls are chosen so that neighbours are done together.  A family's buffer holds all steps of a segment where something
 outside of its own loop reads it, else one step.  A result takes over the buffer of an argument of the same shape that
 nothing reads any more: pre-activations become factors, and factors derivatives, in place.
+
+A step is kept in rows, (sequences, features), or in columns, (features, sequences), as :mod:`numeric.columns` says.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from numeric.graph import AFTER, CONST, D_LOOP, LOOP, PHASES, SUMS, Graph, Op
 from numeric.lanes import families_of, runs_of
 
-__all__ = ["FOREVER", "Buffer", "Call", "Place", "Storage"]
+__all__ = ["FOREVER", "Buffer", "Call", "Place", "Storage", "from_input"]
 
 _LOOPS = (LOOP, D_LOOP)
 FOREVER = 10**9
@@ -38,13 +40,14 @@ class Buffer:
 
     ``kind`` is "slab" (every step of a segment), "step" (one step), "const" (no step), "state" (every step and the one
     before), or "carry" (one step, twice: old and new).  ``tape`` says that the backward pass reads what the forward
-    pass left there.
+    pass left there, ``columns`` that each step is kept as (features, sequences).
     """
 
     kind: str
     axes: tuple[str | None, ...]
     name: str = ""
     tape: bool = False
+    columns: bool = False
     index: int = -1
 
 
@@ -56,10 +59,15 @@ class Place:
     at: int
 
 
+def from_input(call: Call) -> bool:
+    """Whether a call reads an input, which is there for all rows only."""
+    return any(a.kind == "input" for op in call.ops for a in op.args)
+
+
 class Storage:
     """``calls`` by phase; ``place`` of every operation that has a value; ``buffers``."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, columns: bool = False) -> None:
         self.graph = graph
         self.families = families_of(graph)
         self.spot = {op: (n, k) for n, family in enumerate(self.families) for k, op in enumerate(family)}
@@ -69,6 +77,46 @@ class Storage:
         self._times()
         self._leaves()
         self._assign()
+        if columns:
+            self._stand_in_columns()
+
+    def lives(self) -> dict[int, tuple[int, int]]:
+        """From when to when the numbers in a slab that is no tape are needed, in turns; loops are one turn."""
+        turns = self._turns()
+        lives: dict[int, tuple[int, int]] = {}
+        for op, place in self.place.items():
+            buffer = place.buffer
+            if buffer.kind != "slab" or buffer.tape:
+                continue
+            made = turns[op]
+            end = max([made, *(turns[u] for u in op.users if u in self.made)])
+            end = FOREVER if self.last[op] == FOREVER else end
+            first, last = lives.get(buffer.index, (made, end))
+            lives[buffer.index] = min(first, made), max(last, end)
+        return lives
+
+    def _turns(self) -> dict[Op, int]:
+        """When each value is made: calls over stretches of rows take turns, so that they are at the same time."""
+        turns: dict[Op, int] = {}
+        now = 0
+        for phase in (phase for phase in PHASES if phase != SUMS):
+            now += 1
+            # what the loss gives is there before the first derivative
+            turns |= {op: now for op in self.graph.live if op.is_leaf and op.phase == phase}
+            for call in self.calls[phase]:
+                whole = phase not in _LOOPS and (call.kind in ("product", "gather") or from_input(call))
+                now += whole
+                turns |= dict.fromkeys(call.ops, now)
+                now += whole
+        return turns
+
+    def tape_bytes(self, sizes: Mapping[str, int], itemsize: int, rows: int, ends: int) -> int:
+        """What a tape of ``rows`` rows takes, with ``ends`` more for the states before segments."""
+        total = 0
+        for buffer in self.buffers:
+            width = sum(1 if axis is None else sizes[axis] for axis in buffer.axes)
+            total += width * (rows + ends if buffer.kind == "state" else rows if buffer.tape else 0)
+        return itemsize * total
 
     # ----------------------------------------------------------------------------------------------------------- order
 
@@ -145,6 +193,39 @@ class Storage:
                 users = (u for u in op.users if u in self.made)
                 if self.last[op] == FOREVER or any(u.phase >= AFTER for u in users):
                     place.buffer.tape = True
+
+    def buffer_of(self, op: Op) -> Buffer | None:
+        """Where a value stands; None for an input."""
+        if op.kind == "input":
+            return None
+        if op.kind in ("previous", "carried"):
+            return (self.states if op.kind == "previous" else self.carries)[str(op.data)]
+        return self.place[op].buffer
+
+    def _stand_in_columns(self) -> None:
+        """What the loops use, and what meets it entry by entry before and after them."""
+        for buffer in (*self.states.values(), *self.carries.values()):
+            buffer.columns = True
+        meeting = [self._touched(call) for phase in _LOOPS for call in self.calls[phase]]
+        for buffer in (b for touched in meeting for b in touched):
+            buffer.columns = True
+        meeting = [
+            self._touched(call)
+            for phase in PHASES
+            if phase not in (CONST, SUMS)
+            for call in self.calls[phase]
+            if call.kind not in ("product", "gather")
+        ]
+        found = meeting[0] if meeting else []
+        while found:
+            found = [b for touched in meeting if any(x.columns for x in touched) for b in touched if not b.columns]
+            for buffer in found:
+                buffer.columns = True
+
+    def _touched(self, call: Call) -> list[Buffer]:
+        """The buffers of rows that a call reads or writes."""
+        found = (self.buffer_of(op) for o in call.ops for op in (o, *o.args))
+        return [b for b in found if b is not None and b.kind != "const"]
 
     def _kind(self, family: Sequence[Op]) -> str:
         if family[0].phase not in _LOOPS:

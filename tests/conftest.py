@@ -1,4 +1,5 @@
 """Hypothesis draws the same examples in every run; HYPOTHESIS_PROFILE=explore draws new and more ones.
+BPTT_TESTS=all runs every case of the laws whose cases otherwise take turns (see turns.py).
 
 Engines run NumPy alone unless a test asks for the compiled loop: compiling takes seconds, and tests have many cells.
 """

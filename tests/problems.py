@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,12 @@ class Scene:
         )
 
 
+@lru_cache(maxsize=256)
+def engine_of(cell, dtype="float64"):
+    """The engine of a cell, the same one for every test that asks, so that a pass is compiled once."""
+    return numeric.Engine(cell, dtype)
+
+
 def sizes_of(cell, rng, most=4):
     return {letter: int(rng.integers(1, most + 1)) for letter in cell.dimensions}
 
@@ -40,7 +47,7 @@ def sizes_of(cell, rng, most=4):
 def make_scene(cell, seed, *, steps, batch, sizes, loss="linear", at="every", reduction="sum", ragged=False, scale=1.0):
     """A seeded scene; ``scale`` multiplies the parameters."""
     rng = np.random.default_rng(seed)
-    params = {k: scale * v for k, v in numeric.Engine(cell).init(seed=seed, **sizes).items()}
+    params = {k: scale * v for k, v in engine_of(cell).init(seed=seed, **sizes).items()}
     inputs = {n: rng.normal(size=(steps, batch, sizes[cell.axes[n]])) for n in cell.inputs}
     initial = {n: 0.5 * rng.normal(size=(batch, sizes[cell.axes[n]])) for n in cell.states}
     lead = (batch,) if at == "last" else (steps, batch)

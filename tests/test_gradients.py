@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from problems import make_scene, scenes
 from strategies import cell_texts
+from turns import drawing
 
 import derive
 import numeric
@@ -30,7 +31,7 @@ def relative(a, b, scale=None):
     return np.abs(np.asarray(a) - b).max(initial=0) / (scale or 1.0)
 
 
-@settings(max_examples=25)
+@drawing(12, 25)
 @given(scenes())
 def test_engine_unfused_program_forward_mode_complex_step_and_differences_agree(scene):
     table = scene.check(numeric.Engine(scene.cell), entries=3)
@@ -175,7 +176,7 @@ def test_the_dot_product_law_at_full_size(name):
 
 
 # a cell that fails says enough: shrinking it would prove hundreds of others
-@settings(max_examples=12, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(drawing(8, 12), phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(text=cell_texts(), seed=st.integers(0, 10**6))
 def test_random_cells_are_proven_and_their_engine_agrees_with_the_complex_step(text, seed):
     cell = derive.parse(text)

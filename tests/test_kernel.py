@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,39 @@ def test_operations_in_order(seed, dtype):
         f(*arrays, n)
         for got, want in zip(arrays, expected, strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(4))
+def test_operations_in_order_on_columns(seed, dtype):
+    """One number of a vector for each feature, whose sequences are neighbours."""
+    rng = np.random.default_rng(seed)
+    work = random_work(rng)
+    shapes = tuple("columns" if s == "rows" else s for s in SHAPES)
+    for b, n in ((1, 1), (3, 7), (16, 2), (33, 4)):
+        arrays = [np.asfortranarray(x) for x in random_arrays(rng, dtype, b, n, 0)]
+        expected = [a.copy() for a in arrays]
+        reference(work, expected, n)
+        compile_kernel(shapes, work, dtype)(*arrays, n)
+        for got, want in zip(arrays, expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_remainders_of_columns(dtype):
+    """All sequences of all features of a member, and nothing beyond."""
+    f = compile_kernel(("columns", "columns"), one("add", None, (Spot(0, 0), Spot(0, 1)), Spot(1, 1)), dtype)
+    for b, n in itertools.product((1, 2, 3, 5, 17), range(1, 9)):
+        x, out = np.arange(2 * n * b, dtype=dtype).reshape(2 * n, b).T, np.full((3 * n, b), -1, dtype).T
+        f(x, out, n)
+        np.testing.assert_array_equal(out[:, n : 2 * n], x[:, :n] + x[:, n:])
+        assert (out[:, :n] == -1).all()
+        assert (out[:, 2 * n :] == -1).all()
+
+
+def test_rows_and_columns_do_not_go_together():
+    with pytest.raises(ValueError, match="do not go together"):
+        compile_kernel(("rows", "columns"), one("copy"), "float64")
 
 
 def grid(dtype):

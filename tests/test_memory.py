@@ -12,7 +12,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from test_inplace import FAST, ask, own_cache, scene_of  # noqa: F401 - the fixture is used by all
+from test_inplace import FAST, Truth, ask, own_cache, scene_of  # noqa: F401 - the fixture is used by all
 from test_passes import assert_same
 
 import derive
@@ -134,15 +134,24 @@ def test_more_room_never_means_more_work():
     assert works[-1] == 0 < works[0] == 60 * 59 // 2
 
 
-def test_all_and_states_are_the_ends():
+def test_all_and_starts_are_the_ends():
     assert plan_memory("all", 9, 100, 7, 850) == MemoryPlan(9, 9, 1, 100, 7, 850, 0)
-    states = plan_memory("states", 9, 100, 7, 850)
-    assert states == MemoryPlan(9, 1, 9, 100, 7, 850, 8)
-    assert states.bytes == 100 + 9 * 7
-    assert simulate(states) == (8, 9)
-    for keep in ("all", "states", 107):
+    starts = plan_memory("starts", 9, 100, 7, 850)
+    assert starts == MemoryPlan(9, 1, 9, 100, 7, 850, 8)
+    assert starts.bytes == 100 + 9 * 7
+    assert simulate(starts) == (8, 9)
+    for keep in ("all", "starts", 107):
         one = plan_memory(keep, 1, 100, 7, 100)
         assert (one.repeated, simulate(one)) == (0, (0, 1))
+
+
+def test_the_states_of_every_step_are_kept_with_one_tape():
+    """Forward once, then backwards segment by segment; the sums say so."""
+    plan = plan_memory("states", 9, 100, 7, 850, 315)
+    assert (plan.tapes, plan.repeated, plan.bytes) == (1, 9, 415)
+    backwards = [("recompute", k, k + 1) for k in reversed(range(9))]
+    assert list(plan.actions()) == [("advance", 0, 9), *backwards]
+    assert str(plan).startswith("415 bytes, 48.82% of the full tape: the states of every step and 1 of 9 tapes")
 
 
 def test_too_few_bytes_are_refused_with_the_least_that_works():
@@ -153,13 +162,13 @@ def test_too_few_bytes_are_refused_with_the_least_that_works():
 
 @pytest.mark.parametrize("keep", ["none", "", "ALL", 0, -1, 1.5, True, False, None, b"all", [1], np.float64(3), np.nan])
 def test_what_is_nothing_to_keep_is_refused(keep):
-    with pytest.raises(ValueError, match="expected 'all', 'states', or a number of bytes"):
+    with pytest.raises(ValueError, match="expected 'all', 'states', 'starts', or a number of bytes"):
         check_keep(keep)
     with pytest.raises(ValueError, match="keep is "):
         numeric.Engine("tanh_rnn", keep=keep)
 
 
-@pytest.mark.parametrize("keep", ["all", "states", 1, 10**12, np.int32(7)])
+@pytest.mark.parametrize("keep", ["all", "states", "starts", 1, 10**12, np.int32(7)])
 def test_what_is_something_to_keep_is_taken(keep):
     assert check_keep(keep) == keep
     assert type(check_keep(keep)) in (str, int)
@@ -206,12 +215,12 @@ def check_same_bits(engine, scene):
     right, plans = scene.backward(engine), []
     arguments = scene.params, scene.inputs, scene.targets
     loss, gradients = engine.value_and_grad(*arguments, initial=scene.initial, **scene.options)
-    for keep in ("states", *budgets(engine, scene)):
+    for keep in ("starts", *budgets(engine, scene)):
         other = keeping(engine, keep)
-        for _ in range(1 + (keep == "states")):
+        for _ in range(1 + (keep == "starts")):
             assert_same(scene.backward(other), right)
         plans.append(plan_of(other))
-        assert keep == "states" or plans[-1].bytes <= keep
+        assert keep == "starts" or plans[-1].bytes <= keep
         found = other.value_and_grad(*arguments, initial=scene.initial, **scene.options)
         assert found[0] == loss
         for n, gradient in gradients.items():
@@ -254,9 +263,9 @@ def test_sums_in_another_order_are_noticed(monkeypatch):
     kept = {}
     init = session.Session.__init__
 
-    def remember(self, compiled, data, *, keep="all", rows=6):
+    def remember(self, compiled, data, *, keep="all", rows=6, **more):
         kept["rows"] = 6 if keep == "all" else 12
-        init(self, compiled, data, keep=keep, rows=rows)
+        init(self, compiled, data, keep=keep, rows=rows, **more)
 
     monkeypatch.setattr(session.Session, "__init__", remember)
     monkeypatch.setattr(session, "lay_out", lambda data, rows: right(data, kept["rows"]))
@@ -264,11 +273,15 @@ def test_sums_in_another_order_are_noticed(monkeypatch):
         check_same_bits(numeric.Engine("lstm", segment=6, fast=False), scene)
 
 
-def test_an_engine_that_keeps_little_answers_every_question():
+@pytest.mark.parametrize("keep", ["starts", "states"])
+def test_an_engine_that_keeps_little_answers_every_question(keep):
     """Ragged and not, of many shapes, by turns: buffers of one are not those of another."""
-    engine = numeric.Engine("lstm", keep="states", segment=4, fast=False)
+    engine = numeric.Engine("lstm", keep=keep, segment=4, fast=False)
     scenes = [scene_of("lstm", k, steps=5 + 4 * (k % 3), ragged=k % 2 == 0, sizes=(3, 2, 4)) for k in range(6)]
-    right = [scene.backward(numeric.Engine("lstm", segment=4, fast=False)) for scene in scenes]
+    # its own first answers are the right ones where bits differ from those of another plan
+    right = [scene.backward(numeric.Engine("lstm", keep=keep, segment=4, fast=False)) for scene in scenes]
+    for scene, first in zip(scenes, right, strict=True):
+        Truth(scene).check(first)
     for k in (0, 1, 2, 3, 4, 5, 0, 3, 3, 1):
         assert_same(scenes[k].backward(engine), right[k])
 
@@ -359,7 +372,7 @@ def test_a_budget_too_small_says_the_least_that_works_and_that_works(fast, ragge
     assert (plan_of(engine).tapes, plan_of(engine).states, plan_of(engine).bytes) == (1, 1, said)
 
 
-@pytest.mark.parametrize("keep", ["all", "states", 30_000])
+@pytest.mark.parametrize("keep", ["all", "states", "starts", 30_000])
 @pytest.mark.parametrize("lengths", [None, [300, 20, 77]])
 def test_a_plan_said_before_a_pass_is_the_one_that_it_follows(keep, lengths):
     engine = numeric.Engine("lstm", keep=keep, segment=20, fast=False)

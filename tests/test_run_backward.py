@@ -4,6 +4,7 @@ with the same mistake gives where they are wrong."""
 from __future__ import annotations
 
 import time
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from odd_cells import ODD, cell_named
 from problems import make_scene
+from turns import crossed
 
 import derive
 import numeric
@@ -22,7 +24,8 @@ from numeric.specification import Specification
 U = 2.0**-53
 CELLS = derive.cells()
 LOSSES = ("softmax_cross_entropy", "squared_error", "linear")
-CHOICES = list(product(LOSSES, ("every", "last"), ("sum", "mean"), (False, True)))
+OPTIONS = LOSSES, ("every", "last"), ("sum", "mean"), (False, True)
+CHOICES = list(product(*OPTIONS))
 EXAMPLES = sorted((Path(derive.__file__).parent / "examples").glob("*.backward"))
 
 HEAD = """
@@ -66,14 +69,21 @@ def engine_result(scene, dtype="float64"):
     return scene.backward(numeric.Engine(scene.cell, dtype, plain=True))  # files run the same forward program
 
 
+def magnitude(scene):
+    """What every entry of a gradient would be if no two terms cancelled."""
+    return scene.backward(Specification(scene.cell)).magnitude
+
+
 def distance(found, right, scene):
     """The largest error of any gradient, in units of what its largest entry would be if no two terms cancelled."""
-    size = Specification(scene.cell).backward(
-        scene.params, scene.inputs, scene.targets, initial=scene.initial, **scene.options
-    )
-    pairs = [(found.grads[n], right.params[n], size.magnitude[n]) for n in found.grads]
-    pairs += [(found.inputs[n], right.inputs[n], size.magnitude[n]) for n in found.inputs]
-    pairs += [(found.initial[n], right.initial[n], size.magnitude[f"{n}0"]) for n in found.initial]
+    return farthest(found, right, magnitude(scene))
+
+
+def farthest(found, right, size):
+    """The largest error of any gradient, in units of the largest entry of its ``size``."""
+    pairs = [(found.grads[n], right.params[n], size[n]) for n in found.grads]
+    pairs += [(found.inputs[n], right.inputs[n], size[n]) for n in found.inputs]
+    pairs += [(found.initial[n], right.initial[n], size[f"{n}0"]) for n in found.initial]
     return max((np.abs(a - b).max() / (m.max() or 1.0) for a, b, m in pairs), default=0.0)
 
 
@@ -87,8 +97,7 @@ def agrees(text, scene):
 # ----------------------------------------------------------------------------------------------- right files are right
 
 
-@pytest.mark.parametrize(("loss", "at", "reduction", "ragged"), CHOICES)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(("name", "loss", "at", "reduction", "ragged"), crossed(CELLS, *OPTIONS))
 def test_the_projects_own_file_gives_the_engines_gradients(name, loss, at, reduction, ragged):
     cell = derive.load(name)
     scene = scene_of(cell, loss=loss, at=at, reduction=reduction, ragged=ragged)
@@ -373,13 +382,20 @@ LONG = {
 }
 
 
+@cache
+def long_scene():
+    """Thousands of steps, their gradient, and its size."""
+    scene = tanh_scene(steps=3000, batch=2, size=5)
+    return scene, engine_result(scene), magnitude(scene)
+
+
 @pytest.mark.parametrize("text", LONG.values(), ids=list(LONG))
 def test_thousands_of_steps_are_no_recursion_and_take_a_moment(text):
-    scene = tanh_scene(steps=3000, batch=2, size=5)
+    scene, right, size = long_scene()
     start = time.perf_counter()
     found = run(text, scene)
     assert time.perf_counter() - start < 15  # about one second on a quiet machine
-    assert distance(found, engine_result(scene), scene) < 64 * U
+    assert farthest(found, right, size) < 64 * U
     if "n" in found.values:
         h = np.cumsum(found.outputs["h"], axis=0)
         assert np.abs(found.values["n"] - h).max() < 3000 * U * np.abs(found.outputs["h"]).sum(0).max()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from surface_forms import ALGEBRA, LAYOUTS, REWRITINGS, read_form, surface_forms, surfaces
+from turns import drawing
 
 import derive
 from derive.syntax import Call, Indexed, Name, Transposed, parse_lines
@@ -84,6 +85,7 @@ def example_surfaces(draw):
     return example, draw(surfaces(text_of(example), cell_of(example)))
 
 
+@drawing(50)
 @given(example_surfaces())
 def test_a_form_can_be_read_and_keeps_the_opening_comment(found):
     example, surface = found
@@ -92,6 +94,7 @@ def test_a_form_can_be_read_and_keeps_the_opening_comment(found):
     assert equations(surface.text)
 
 
+@drawing(50)
 @given(example_surfaces())
 def test_every_line_is_carried_and_every_line_carries(found):
     example, surface = found
@@ -100,6 +103,7 @@ def test_every_line_is_carried_and_every_line_carries(found):
     assert {line for carriers in surface.lines.values() for line in carriers} == numbers(surface.text)
 
 
+@drawing(50)
 @given(example_surfaces())
 def test_a_line_for_a_derivative_is_carried_by_the_line_for_it(found):
     example, surface = found
@@ -109,12 +113,14 @@ def test_a_line_for_a_derivative_is_carried_by_the_line_for_it(found):
             assert e.target in [after[line] for line in surface.lines[e.position[0]]]
 
 
+@drawing(50)
 @given(example_surfaces())
 def test_what_was_done_is_named(found):
     _, surface = found
     assert set(surface.rewritings) <= {*REWRITINGS, *LAYOUTS}
 
 
+@drawing(50)
 @given(example_surfaces())
 def test_no_line_reaches_further_than_one_step(found):
     _, surface = found

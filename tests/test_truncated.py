@@ -160,7 +160,7 @@ def test_a_truncated_gradient_lacks_the_terms_that_its_windows_drop(name, at, ra
     check_windows(name, at, ragged, numeric.Engine(name, fast=False))
 
 
-@pytest.mark.parametrize("keep", ["states", 4000])
+@pytest.mark.parametrize("keep", ["states", "starts", 4000])
 def test_it_does_so_in_short_segments_and_little_memory(keep):
     for case in CASES[4:]:
         check_windows(*case, numeric.Engine("lstm", fast=False, segment=4, keep=keep), WINDOWS[::3])
@@ -170,6 +170,47 @@ def test_it_does_so_in_short_segments_and_little_memory(keep):
 def test_it_does_so_where_chunks_are_compiled(fast):
     for case in CASES[:2]:
         check_windows(*case, numeric.Engine("tanh_rnn", fast=fast), ((3, 3), (2, 3)))
+
+
+@pytest.mark.parametrize("fast", FAST[1:])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "squared_error", "linear"])
+def test_windows_are_the_same_where_the_loop_is_compiled(fast, dtype, loss, monkeypatch):
+    """Windows that overlap have no loss at their first steps; of all lengths, in one segment and in several."""
+    from numeric.loop_session import LoopSession
+
+    ran = []
+    right = LoopSession._run
+    monkeypatch.setattr(LoopSession, "_run", lambda self, *given: ran.append(given[0].begin) or right(self, *given))
+    scene = scene_of("lstm", ragged=True, steps=T, loss=loss)
+    for group in (scene.params, scene.inputs, scene.initial, scene.options.get("cotangents", {})):
+        group.update({n: x.astype(dtype) for n, x in group.items()})
+    scene.targets = scene.targets.astype(dtype) if loss == "squared_error" else scene.targets
+    u = np.finfo(dtype).epsneg
+    for k in ((1, 3), (2, 5), (3, 4)):
+        known = truncated_pass(scene, numeric.Engine("lstm", dtype, fast=False), k)
+        for more in ({}, {"segment": 4}, {"segment": 4, "keep": "states"}):
+            found = truncated_pass(scene, numeric.Engine("lstm", dtype, fast=fast, **more), k)
+            assert abs(found.loss - known.loss) <= 2**8 * u * max(1, abs(known.loss))
+            for key, x in arrays(known).items():
+                wrong = np.abs(arrays(found)[key] - x).max()
+                assert wrong <= 2**8 * u * max(1, np.abs(x).max()), f"{k}: {key}: {wrong:.3g}"
+    assert max(ran) > 0
+
+
+@pytest.mark.parametrize("fast", FAST[1:])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_derivatives_that_vanish_before_the_losses_of_a_window_keep_their_digits(fast, dtype):
+    """Carried back over 500 steps without a loss, down to 2**-498: what a subnormal number holds, not less."""
+    engine, steps = numeric.Engine(derive.parse("h[t] = w * h[t-1] + x[t]"), dtype, fast=fast), 500
+    x = np.ones((steps, 1, 1), dtype)
+    params = {"w": np.full_like(engine.init(seed=0, **dict.fromkeys(engine.cell.dimensions, 1))["w"], 0.5)}
+    targets = engine.forward(params, x)["h"]
+    targets[-1] -= 1
+    found = engine.backward(params, x, targets, loss="squared_error", truncate=(1, steps - 1))
+    exact = (0.5 ** np.arange(steps - 1.0)[::-1]).astype(dtype)
+    assert found.loss == 0.5
+    np.testing.assert_array_equal(found.states["h"][1:, 0, 0], exact)
 
 
 def _shifted(window):

@@ -21,7 +21,7 @@ from typing import Any
 import flint
 from sympy import Symbol
 
-from derive.adjoint import Backward, differentiate_step
+from derive.adjoint import Backward, backward_of
 from derive.algebra import evaluate
 from derive.balls import BITS, Balls, precision
 from derive.cell import Cell
@@ -32,7 +32,6 @@ from derive.mistakes.sums import LOSS_EDITS, SUM_EDITS, LossEdit
 from derive.mistakes.table import LOOP_MISTAKES, plant
 from derive.notation import at
 from derive.parse import cells, load
-from derive.program import cut
 from derive.sample import Sample
 from derive.step_proofs import uniform
 from derive.unrolled_proofs import RIGHT, Unrolled
@@ -174,7 +173,7 @@ class _Same:
 
 def study(cell: Cell) -> tuple[Studied, ...]:
     """Every known mistake at every place of a cell, with a counterexample and the mistakes that coincide with it."""
-    backward = differentiate_step(cut(cell))
+    backward = backward_of(cell)
     with precision(BITS):
         networks = [_Network(backward, case) for case in CASES]
         shown = [(w, next((c for n in networks if (c := n.counterexample(w))), None)) for w in _all(backward)]

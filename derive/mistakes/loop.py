@@ -160,7 +160,7 @@ def _diagonal(matrix: str) -> Symbol:
 
 def _with_diagonals(problem: Problem, tapes: Tapes) -> Tapes:
     """The diagonal of every square matrix beside the values."""
-    matrices = problem.parameters()[0]
+    matrices = problem.parameters[0]
     found = {_diagonal(m): [row[k] for k, row in enumerate(w)] for m, w in matrices.items() if len(w) == len(w[0])}
     return [values | found for values in tapes]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from sympy import Symbol
 
-from derive.adjoint import Backward, differentiate_step
+from derive.adjoint import Backward, backward_of
 from derive.cell import Cell
 from derive.mistakes.loop import LoopMistake, as_loop
 from derive.mistakes.sums import LOSS_EDITS, SUM_EDITS
 from derive.mistakes.table import LOOP_MISTAKES, plant
-from derive.program import Program, cut
+from derive.program import Program
 from derive.sample import Sample
 from derive.step_proofs import uniform
 from derive.unroll import Gradient, Values, explicit, sweep
@@ -69,7 +69,7 @@ def summed(whole: Unrolled, parts: Contributions, loop: LoopMistake = RIGHT) -> 
 @lru_cache(maxsize=32)
 def applying(cell: Cell) -> frozenset[str]:
     """The names of the mistakes that change a number of a cell, at a random point of five steps."""
-    backward = differentiate_step(cut(cell))
+    backward = backward_of(cell)
     whole, last = (k(backward.program, 5, uniform(cell, 2), Sample(11), 2) for k in (Unrolled, LastLoss))
     right = {"": gradient(whole, backward), "last": gradient(last, backward)}
     names = {e.mistake for e in LOSS_EDITS} if cell.outputs else set()

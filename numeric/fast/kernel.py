@@ -31,14 +31,14 @@ from numeric.fast.vector import Mask, Vec
 __all__ = ["Spot", "Work", "compile_kernel", "kernel_supports"]
 
 _ARITY = {"add": 2, "subtract": 2, "multiply": 2, "divide": 2, "negative": 1, "copy": 1, "call": 1, "number": 0}
-_DIMENSIONS = {"rows": 2, "vector": 1, "scalar": 0}
+_DIMENSIONS = {"rows": 2, "columns": 2, "vector": 1, "scalar": 0}
 
 
 @dataclass(frozen=True)
 class Spot:
     """Where a value stands: member ``at`` of an array of rows or a vector, a scalar (0), or a temporary (array -1).
 
-    A member's entries are [at n, (at + 1) n) of a row.
+    A member's entries are [at n, (at + 1) n) of a row, or so many columns.
     """
 
     array: int
@@ -69,14 +69,15 @@ def kernel_supports(work: Iterable[Work]) -> bool:
 def compile_kernel(shapes: tuple[str, ...], work: tuple[Work, ...], dtype: str) -> Callable[..., float]:
     """``f(*arrays, n)`` that does all of ``work`` on members of size ``n``; it returns nothing of use.
 
-    ``shapes`` are "rows", an array (b, w) with contiguous rows; "vector", (w,), contiguous and the same for every row;
-    or "scalar", ().  There are as many rows as in the first array of rows, or one.  Arrays are of ``dtype`` and large
+    ``shapes`` are "rows", an array (b, w) with contiguous rows; "columns", (b, w) with one contiguous column after the
+    other, which does not go together with rows; "vector", (w,), contiguous and the same for every row; or "scalar", ().
+    There are as many rows as in the first array of rows or columns, or one.  Arrays are of ``dtype`` and large
     enough, which is not checked.  They may share memory entry by entry, but what has been read from a spot counts until
     that very spot is written.  The GIL is not held.  Raises ValueError for operations that make no sense.
     """
     _check(shapes, work)
     real = {"float32": types.float32, "float64": types.float64}[dtype]
-    kinds = [types.Array(real, _DIMENSIONS[s], "A" if s == "rows" else "C") for s in shapes]
+    kinds = [types.Array(real, _DIMENSIONS[s], "A" if _DIMENSIONS[s] == 2 else "C") for s in shapes]
     kinds.append(types.int64)
     lane_bytes = _lane_bytes()
 
@@ -86,7 +87,7 @@ def compile_kernel(shapes: tuple[str, ...], work: tuple[Work, ...], dtype: str) 
             *arrays, n = cgutils.unpack_tuple(builder, values[0], len(kinds))
             code = _Wide(builder, dtype, lane_bytes)
             made = [context.make_array(k)(context, builder, v) for k, v in zip(kinds, arrays, strict=False)]
-            _Kernel(code, shapes, work, made, code.int(n)).write()
+            (_Columns if "columns" in shapes else _Kernel)(code, shapes, work, made, code.int(n)).write()
             return ir.Constant(ir.DoubleType(), 0.0)
 
         return types.float64(given), generate
@@ -99,6 +100,8 @@ def _check(shapes: Sequence[str], work: Sequence[Work]) -> None:
     """Whether each operation can be done where it stands."""
     if not kernel_supports(work):
         raise ValueError("an operation has no compiled form; ask kernel_supports first")
+    if {"rows", "columns"}.issubset(shapes):
+        raise ValueError("an array of rows and one of columns do not go together")
     known: set[Spot] = set()
     for w in work:
         extra = w.kind == "call" and w.data in ("dtanh", "dsigmoid") and len(w.args) == 2
@@ -111,7 +114,7 @@ def _check(shapes: Sequence[str], work: Sequence[Work]) -> None:
             if spot.array < 0 and spot not in known:
                 raise ValueError(f"{spot} is read before it is written")
         shape = shapes[w.out.array] if w.out.array >= 0 else ""
-        if w.store and (shape == "scalar" or (shape == "vector" and "rows" in shapes)):
+        if w.store and (shape == "scalar" or (shape == "vector" and {"rows", "columns"}.intersection(shapes))):
             raise ValueError(f"{w.out} is the same for every row and cannot be written")
         known.add(w.out)
 
@@ -145,21 +148,29 @@ class _Kernel:
         spots = dict.fromkeys(s for w in self.work for s in (*w.args, w.out) if s.array >= 0)
         for spot in (s for s in spots if self.shapes[s.array] == "scalar"):
             self.scalars[spot] = code.splat(Place(code, self.arrays[spot.array].data).scalar())
-        moving = [s for s in spots if s not in self.scalars]
-        whole = self.n // code.lanes
-        with code.loop(self.rows()) as r:
+        self.loops([s for s in spots if s not in self.scalars])
+
+    def loops(self, moving: Sequence[Spot]) -> None:
+        """Row by row."""
+        with self.code.loop(self.rows()) as r:
             for spot in moving:
                 self.place[spot] = self.start(spot, r)
-            with code.loop(whole) as block:
-                self.block(block * code.lanes, None)
-            done = whole * code.lanes
-            with code.when(done.is_("<", self.n)):
-                self.block(done, code.mask(done, self.n))
+            self.along(self.n)
+
+    def along(self, length: Int) -> None:
+        """From the places, so many entries."""
+        code = self.code
+        whole = length // code.lanes
+        with code.loop(whole) as block:
+            self.block(block * code.lanes, None)
+        done = whole * code.lanes
+        with code.when(done.is_("<", length)):
+            self.block(done, code.mask(done, length))
 
     def rows(self) -> Int:
         """How many rows there are."""
         for shape, array in zip(self.shapes, self.arrays, strict=True):
-            if shape == "rows":
+            if _DIMENSIONS[shape] == 2:
                 return self.code.int(cgutils.unpack_tuple(self.code.builder, array.shape, 2)[0])
         return self.code.int(1)
 
@@ -190,6 +201,24 @@ class _Kernel:
                 place.put(out) if mask is None else place.put_where(mask, out)
         if self.code.builder.block is straight:  # no function has made a branch
             straight.instructions[first:] = _side_by_side(straight.instructions[first:])
+
+
+class _Columns(_Kernel):
+    """The same where the entries of a feature, one for each sequence, are neighbours."""
+
+    def loops(self, moving: Sequence[Spot]) -> None:
+        """All entries of a member at once; feature by feature where a vector has a number for each."""
+        code, batch = self.code, self.rows()
+        vectors = [s for s in moving if self.shapes[s.array] == "vector"]
+        whole = [s for s in moving if s not in vectors]
+        features, length = (self.n, batch) if vectors else (code.int(1), self.n * batch)
+        with code.loop(features) as k:
+            for spot in vectors:
+                place = Place(code, self.arrays[spot.array].data) + (self.n * spot.at + k)
+                self.scalars[spot] = code.splat(place.scalar())
+            for spot in whole:
+                self.place[spot] = Place(code, self.arrays[spot.array].data) + (self.n * spot.at + k) * batch
+            self.along(length)
 
 
 def _side_by_side(instructions: Sequence[Any]) -> list[Any]:

@@ -40,8 +40,9 @@ def compile_loop(
     """The loop for the loss that ``plans`` was made for; it is compiled when it is first called, or taken from disk.
 
     ``loss`` is a name of :data:`derive.losses.LOSSES`, or None for a forward pass alone (then ``plans`` has no backward
-    pass); ``classes`` says that the targets are class indices.  ``full``: the backward pass also gives outputs, states
-    and the derivatives by inputs and states at every step.
+    pass); ``at`` is "every", "last", or "from" where only the steps from one on count; ``classes`` says that the
+    targets are class indices.  ``full``: the backward pass also gives outputs, states and the derivatives by inputs and
+    states at every step.
     """
     return Loop(plans, dtype, loss, at, classes, full)
 
@@ -55,7 +56,8 @@ class Loop:
     def __init__(self, plans: Plans, dtype: str, loss: str | None, at: str, classes: bool, full: bool) -> None:
         self.plans, self.cell = plans, plans.cell
         self.dtype = np.dtype(dtype)
-        self.loss, self.last, self.classes, self.full = loss, at == "last", classes, full
+        self.loss, self.at, self.classes, self.full = loss, at, classes, full
+        self.last, self.begins = at == "last", at == "from"
         self.schedule: Schedule = schedule_of(plans, full=full or loss is None)
         self.roots = tuple(sorted(plans.backward.active)) if plans.backward else ()
         self._entries: dict[str, Callable[[tuple[Any, ...]], float]] = {}
@@ -103,21 +105,24 @@ class Loop:
         scale: float,
         ends: Array | None = None,
         derived: Arrays = (),
+        begin: int = 0,
     ) -> float:
         """The loss of the segment, and its backward pass over the tape that ``forward`` left.
 
         ``start`` are the states before the segment, (B, n); ``targets`` one array for each of ``roots``: class indices,
         int64 (T, B), or reals (T, B, n); with at="last" without the time axis, and then ``ends``, int64 (B,), holds
-        each sequence's last step, counted from 0.  ``carried``, (B, n), is what the states receive from later steps,
-        and afterwards what they hand to earlier ones.  ``grads`` are added to.  The loss, returned in double precision,
-        and all derivatives of it are multiplied by ``scale``; ``carried`` is taken as it is.
+        each sequence's last step, counted from 0; with at="from" only steps from ``begin`` on, counted from 0, have a
+        loss.  ``carried``, (B, n), is what the states receive from later steps, and afterwards what they hand to
+        earlier ones.  ``grads`` are added to.  The loss, returned in double precision, and all derivatives of it are
+        multiplied by ``scale``; ``carried`` is taken as it is.
 
         ``derived``, for a full loop, are arrays (T, B, n) for the derivatives by the inputs, by the states, then for
         the outputs and the states themselves; a derivative that is always zero is not written.
         """
         own = () if ends is None else (ends,)
+        rest = (first, last, batch, scale, begin) if self.begins else (first, last, batch, scale)
         return self.entry("backward")(
-            (*params, *inputs, *start, tape, *targets, *own, *carried, *grads, *derived, first, last, batch, scale)
+            (*params, *inputs, *start, tape, *targets, *own, *carried, *grads, *derived, *rest)
         )
 
     def both(
@@ -135,12 +140,12 @@ class Loop:
         scale: float,
         ends: Array | None = None,
         derived: Arrays = (),
+        begin: int = 0,
     ) -> float:
         """The forward pass from ``start``, which stays as it is, then the backward pass, in one call."""
         own = () if ends is None else (ends,)
-        return self.entry("both")(
-            (*params, *inputs, *start, tape, *targets, *own, *carried, *grads, *derived, first, last, batch, scale)
-        )
+        rest = (first, last, batch, scale, begin) if self.begins else (first, last, batch, scale)
+        return self.entry("both")((*params, *inputs, *start, tape, *targets, *own, *carried, *grads, *derived, *rest))
 
     def entry(self, name: str) -> Callable[[tuple[Any, ...]], float]:
         """ "forward", "backward" or "both" as the compiled function: one tuple of all arguments, in the order above."""
@@ -169,7 +174,7 @@ class Loop:
         elif self.loss is None:
             out += seen
         out += [Argument(role) for role in ("first", "last", "batch")]
-        return out if name == "forward" else [*out, Argument("scale")]
+        return out if name == "forward" else [*out, Argument("scale"), *[Argument("begin")] * self.begins]
 
     def _kind(self, argument: Argument) -> Any:
         """Numba's type."""
@@ -198,7 +203,7 @@ class Loop:
 
         cell = self.cell
         roles = (dict(cell.parameters), dict(cell.axes), cell.inputs, cell.states, cell.outputs)
-        whole = (name, roles, self.schedule.described(), str(self.dtype), self.loss, self.last, self.classes, self.full)
+        whole = (name, roles, self.schedule.described(), str(self.dtype), self.loss, self.at, self.classes, self.full)
         return compiled_function(body, kinds, repr(whole))
 
     def _write_forward(self, context: Any, frame: Frame, name: str) -> Any:
@@ -223,7 +228,7 @@ class Loop:
         tape = frame.array("tape").place
         if both:
             passes.forward(tape, ir.Constant(ir.IntType(1), 1))
-        losses = Losses(frame, self.loss, self.last, self.classes)
+        losses = Losses(frame, self.loss, self.at, self.classes)
         passes.backward(tape, losses)
         frame.release(context)
         return losses.value()

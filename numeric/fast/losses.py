@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from derive.notation import at
+from derive.notation import at as now
 from numeric.fast.code import Code, Int, Place
 from numeric.fast.frame import Frame
 from numeric.fast.functions import exp, log
@@ -27,13 +27,14 @@ _DOUBLE = ir.DoubleType()
 
 
 class Losses:
-    """Writes the loss of some steps; ``kind`` is its name, ``last`` whether only a sequence's last step counts.
+    """Writes the loss of some steps; ``kind`` is its name, ``at`` which steps count.
 
-    ``classes``: the targets are class indices.
+    ``at`` is "every", "last", a sequence's last step, or "from", the steps from one on; ``classes``: the targets are
+    class indices.
     """
 
-    def __init__(self, frame: Frame, kind: str, last: bool, classes: bool) -> None:
-        self.frame, self.code, self.last = frame, frame.code, last
+    def __init__(self, frame: Frame, kind: str, at: str, classes: bool) -> None:
+        self.frame, self.code, self.at, self.last = frame, frame.code, at, at == "last"
         b = self.code.builder
         self.total = self.code.room(_DOUBLE)
         b.store(ir.Constant(_DOUBLE, 0.0), self.total)
@@ -44,7 +45,7 @@ class Losses:
         assert frame.plans.backward is not None
         self.roots = sorted(frame.plans.backward.active)
         #: Whether there may be steps without a loss; then ``gives`` says whether the last ones written have one.
-        self.sparse = last or kind == "linear"
+        self.sparse = at != "every" or kind == "linear"
         self.batched = self.formula == self.of_class
         self._gives = self.code.room(ir.IntType(1))
 
@@ -62,13 +63,12 @@ class Losses:
         code.builder.store(ir.Constant(ir.IntType(1), 0), self._gives)
         for name in self.roots:
             with frame.rows(steps) as row:
-                place, _ = frame.entry(local_of(at(name)), row)
+                place, _ = frame.entry(local_of(now(name)), row)
                 one = _Row(frame, name, row, self.last)
-                if not self.last:
+                if self.at == "every":
                     self.formula(one, place)
                     continue
-                ends = code.int((frame.array("last").place + row.r).scalar())
-                with code.either(ends.is_("==", row.steps.t)) as (yes, no):
+                with code.either(self.counts(row)) as (yes, no):
                     with yes:
                         self.formula(one, place)
                         code.builder.store(ir.Constant(ir.IntType(1), 1), self._gives)
@@ -78,6 +78,13 @@ class Losses:
                             self.rest(row).put_scalar(ir.Constant(code.real, 0.0))
         if self.batched:
             self.add_logarithms(steps)
+
+    def counts(self, row: Row) -> Any:
+        """Whether a row has a loss, where not all do."""
+        if not self.last:
+            return row.steps.t.is_(">=", self.code.int(self.frame.numbers["begin"]))
+        ends = self.code.int((self.frame.array("last").place + row.r).scalar())
+        return ends.is_("==", row.steps.t)
 
     def rest(self, row: Row) -> Place:
         """Where R of a row is left until there are enough of them."""
@@ -205,7 +212,7 @@ class _Row:
         self.axis = frame.cell.axes[name]
         self.array = frame.array("target", name)
         self.number = row.r if last else row.steps.t * frame.whole_batch + row.r
-        self.symbol = at(name)
+        self.symbol = now(name)
 
     @property
     def place(self) -> Place:

@@ -5,6 +5,10 @@ prints one table; ``--growth`` how time and memory grow with T, B and H beside t
 what a warm call allocates.  What is missing of torch, jax, numba and threadpoolctl leaves a dash.  The whole table
 takes a quarter of an hour and 7 GB (PyTorch's, for a million steps), ``--quick`` five minutes: fewer runs, and a tenth
 of the steps where there are thousands.
+
+``--threads 2`` gives everybody two CPUs: PyTorch, JAX and the BLAS two threads, the engine what it chooses itself.
+``--threads 2 --only "T100 B(32|64) D256"`` are the rows where two pay, in two minutes with ``--quick``; on a busy
+machine they mean nothing.  ``python -m tests.benchmarks.threads`` compares the engine's own ways.
 """
 
 from __future__ import annotations
@@ -139,6 +143,7 @@ def main() -> None:
         if arguments.quick
         else []
     )
+    remarks += ["Bounds are those of one thread."] if arguments.threads > 1 else []
     remarks += [f"Others ran on the same CPU: this process had {had:.0%} of it."] if had < QUIET else []
     remarks = [remark for remark in remarks if remark]
     print("", *remarks, sep="\n")

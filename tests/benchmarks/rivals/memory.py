@@ -95,10 +95,11 @@ def measure_memory(case: MemoryCase, effort: Effort) -> MemoryRow:
     """Raises UnavailableError where the engine has no plans, DisagreementError where the two gradients differ."""
     data, tape = draw(case.problem), tape_bytes(case.problem)
     budget = int(case.share * tape)
-    full, plan = ours.contender(data, "auto"), ours.contender(data, "auto", keep=budget)
+    keep = case.keep or budget
+    full, plan = ours.contender(data, "auto"), ours.contender(data, "auto", keep=keep)
     runs = {"full": full.run, "plan": plan.run}
     peaks, first, results = {}, {}, {}
-    compile_loops(case.problem, budget)
+    compile_loops(case.problem, keep)
     for name, run in runs.items():
         peaks[name] = traced(run).working
         first[name], result = timed(run)
@@ -112,9 +113,9 @@ def compile_loops(p: Problem, keep: str | int = "all") -> None:
     """Run engines of their own on a few steps: what a compiler allocates is not a call's memory.
 
     The engines that are measured stay untouched: they may keep memory between calls, so that each is traced from its
-    first call on.
+    first call on.  Several segments are needed for "states" to have something to compute again.
     """
-    few = draw(replace(p, T=3))
+    few = draw(replace(p, T=min(p.T, 20_000 // p.B) if keep == "states" else 3))
     for plan in {"all", keep}:
         ours.contender(few, "auto", plan).run()
 
