@@ -58,7 +58,7 @@ def specification(case):
     return _answer(found.loss, found.params, found.inputs, found.initial, found.outputs)
 
 
-# ------------------------------------------------------------------------------- by automatic differentiation of the text
+# ----------------------------------------------------------------------------- by automatic differentiation of the text
 
 
 def _value(e, values, library):
@@ -140,9 +140,8 @@ class _Torch:
                 total = total + ((y - self.array(given)) ** 2).sum() / 2
             else:
                 log_p = self.torch.log_softmax(y, -1)
-                if given.dtype.kind in "iu":
-                    given = np.eye(y.shape[-1])[given]
-                total = total - (self.array(given) * log_p).sum()
+                target = np.eye(y.shape[-1])[given] if given.dtype.kind in "iu" else given
+                total = total - (self.array(target) * log_p).sum()
         return total / loss.count
 
 
@@ -201,9 +200,8 @@ class _Jax:
                 total = total + ((y - self.array(given)) ** 2).sum() / 2
             else:
                 log_p = self.jax.nn.log_softmax(y, -1)
-                if given.dtype.kind in "iu":
-                    given = np.eye(y.shape[-1])[given]
-                total = total - (self.array(given) * log_p).sum()
+                target = np.eye(y.shape[-1])[given] if given.dtype.kind in "iu" else given
+                total = total - (self.array(target) * log_p).sum()
         return total / loss.count
 
 

@@ -37,7 +37,7 @@ def functions(name):
     return SimpleNamespace(**{n: x for n, x in space.items() if callable(x)})
 
 
-# ------------------------------------------------------------------------------------------------------------- the cases
+# ----------------------------------------------------------------------------------------------------------- the cases
 
 
 def case(name, *, T, B, D, H, O, seed=0, initial=True, **loss):  # noqa: E741
@@ -140,8 +140,8 @@ def automatic(case):
     space: dict = {}
     source = text_of("automatic")
     with (
-        mock.patch.object(torch, "randn", lambda *size, **how: x),
-        mock.patch.object(torch, "randint", lambda *size, **how: targets),
+        mock.patch.object(torch, "randn", return_value=x),
+        mock.patch.object(torch, "randint", return_value=targets),
         mock.patch.object(torch.nn, "RNN", _with_weights(torch.nn.RNN, p)),
         mock.patch.object(torch.nn, "Linear", _with_readout(torch.nn.Linear, p)),
         mock.patch("builtins.print"),
