@@ -20,7 +20,8 @@ from numeric.float_arrays import FloatArithmetic
 from numeric.interpret import Interpreter
 from numeric.noise import measure_noise
 from numeric.oracle.case import Case
-from numeric.oracle.criterion import BLURRED, LIMITS, Limits
+from numeric.oracle.criterion import LIMITS, Limits, blurred
+from numeric.problem import Problem
 from numeric.tangent import program_of
 
 __all__ = ["SATURATED", "Behaviour", "behaviour", "decidable"]
@@ -109,19 +110,42 @@ def _moderate(values: Sequence[Array]) -> bool:
 
 # ------------------------------------------------------------------------------------------------------- decidability
 
+#: How much of a tensor float32 may lose in a case that is surely decidable, by what the case is stored in.
+_SURE = {"float64": 2.0**-10, "float32": 2.0**-15}
+
 
 def decidable(case: Case) -> bool:
     """Whether rounding leaves something to judge of every tensor, with room to spare."""
-    limits = LIMITS[case.dtype]
+    limits, problem = LIMITS[case.dtype], case.problem
     with np.errstate(all="ignore"):
-        noise = measure_noise(case.parsed, case.problem, runs=4)
+        wide, short = (_gradients(case, problem, dtype) for dtype in (np.float64, np.float32))
+        if all(_in_range(limits, np.abs(g)) and _close(g, short[n], _SURE.get(case.dtype, 0.0)) for n, g in wide.items()):
+            return True
+        noise = measure_noise(case.parsed, problem, runs=4)
     return all(_judged(limits, sigma, noise.magnitude[n]) for n, sigma in noise.scale.items())
 
 
-def _judged(limits: Limits, noise: Array, magnitude: Array) -> bool:
-    """Whether a tensor is not blurred, and none of its entries out of range."""
-    present = magnitude[magnitude > 0]
+def _gradients(case: Case, problem: Problem, dtype: Any) -> dict[str, Array]:
+    program = program_of(case.parsed)
+    return Interpreter(program, problem, FloatArithmetic(dtype)).run(differentiate_step(program)).gradients
+
+
+def _close(right: Array, short: Array, most: float) -> bool:
+    """Whether float32 loses little of a tensor: then float64 and float32 leave enough of it to be judged."""
+    return bool(np.abs(right - short).max(initial=0.0) <= most * np.abs(right).max(initial=0.0))
+
+
+def _in_range(limits: Limits, size: Array) -> bool:
+    """Whether no entry comes near the ends of the type's range."""
+    present = size[size > 0]
     if not present.size:
         return True
-    inside = limits.tiny / limits.unit < present.min() and present.max() < limits.largest / 2**12
-    return bool(inside) and 8 * limits.unit * float(noise.max()) < BLURRED * float(present.max())
+    return bool(limits.tiny / limits.unit < present.min() and present.max() < limits.largest / 2**12)
+
+
+def _judged(limits: Limits, noise: Array, magnitude: Array) -> bool:
+    """Whether a tensor is neither blurred nor out of range."""
+    size, room = float(magnitude.max(initial=0.0)), 8 if limits.unit < 2.0**-20 else 1
+    return size == 0 or (
+        _in_range(limits, magnitude) and room * limits.unit * float(noise.max()) < blurred(limits) * size
+    )

@@ -188,8 +188,8 @@ def as_case(draft: Draft, id: str, family: str, purpose: str, dtype: str = "floa
     for name in ("targets", "cotangents"):
         options[name] = _cast(options.get(name), stored)
     accumulate = "float64" if dtype == "float64" else "float32"
-    text = {"cell": draft.cell.name, "text": draft.cell.text}
-    return Case(id, family, purpose, **text, **parts, **options, dtype=dtype, accumulate=accumulate)
+    cell = draft.cell
+    return Case(id, family, purpose, cell.name, cell.text, **parts, **options, dtype=dtype, accumulate=accumulate)
 
 
 def numpy_type(dtype: str) -> np.dtype[Any]:
