@@ -91,6 +91,10 @@ def _measured(case: Case) -> Behaviour:
         found = interpreter.run(differentiate_step(program))
     values = [x for step in found.tape for x in step.values()]
     values += [*found.gradients.values(), np.asarray(found.loss)]
+    if whole is not case:  # what padding gives is computed, too, and thrown away
+        with np.errstate(all="ignore"):
+            padded = Interpreter(program, case.problem, FloatArithmetic()).tape
+        values += [x for step in padded for x in step.values()]
     states, d = case.parsed.states, found.d
     sizes = [max(float(np.abs(step[at(n)]).max()) for n in states) for step in (d[0], d[-1])]
     path = sizes[0] / sizes[1] if case.at == "last" and sizes[1] else None
@@ -116,13 +120,17 @@ _SURE = {"float64": 2.0**-10, "float32": 2.0**-15}
 
 def decidable(case: Case) -> bool:
     """Whether rounding leaves something to judge of every tensor, with room to spare."""
-    limits, problem = LIMITS[case.dtype], case.problem
+    limits, problem, most = LIMITS[case.dtype], case.problem, _SURE.get(case.dtype, 0.0)
     with np.errstate(all="ignore"):
         wide, short = (_gradients(case, problem, dtype) for dtype in (np.float64, np.float32))
-        if all(_in_range(limits, np.abs(g)) and _close(g, short[n], _SURE.get(case.dtype, 0.0)) for n, g in wide.items()):
+        if not all(_in_range(limits, np.abs(g)) for g in wide.values()):
+            return False
+        if case.lengths is None and all(_close(g, short[n], most) for n, g in wide.items()):
             return True
-        noise = measure_noise(case.parsed, problem, runs=4)
-    return all(_judged(limits, sigma, noise.magnitude[n]) for n, sigma in noise.scale.items())
+        noise = measure_noise(case.parsed, problem, runs=8, observe=True)
+        outputs = Interpreter(program_of(case.parsed), problem, FloatArithmetic()).outputs
+    judged = [_judged(limits, sigma, noise.magnitude[n]) for n, sigma in noise.scale.items()]
+    return all(judged) and all(_judged(limits, s, np.abs(outputs[n])) for n, s in noise.outputs.items())
 
 
 def _gradients(case: Case, problem: Problem, dtype: Any) -> dict[str, Array]:
@@ -131,8 +139,11 @@ def _gradients(case: Case, problem: Problem, dtype: Any) -> dict[str, Array]:
 
 
 def _close(right: Array, short: Array, most: float) -> bool:
-    """Whether float32 loses little of a tensor: then float64 and float32 leave enough of it to be judged."""
-    return bool(np.abs(right - short).max(initial=0.0) <= most * np.abs(right).max(initial=0.0))
+    """Whether float32 loses little of a tensor: then float64 and float32 leave enough of it to be judged.
+
+    Of one that is zero nothing is known: it may be too small for a float.
+    """
+    return bool(np.abs(right - short).max(initial=0.0) < most * np.abs(right).max(initial=0.0))
 
 
 def _in_range(limits: Limits, size: Array) -> bool:
@@ -140,12 +151,16 @@ def _in_range(limits: Limits, size: Array) -> bool:
     present = size[size > 0]
     if not present.size:
         return True
-    return bool(limits.tiny / limits.unit < present.min() and present.max() < limits.largest / 2**12)
+    large = limits.tiny / np.sqrt(limits.unit) < present.max() < limits.largest / 2**11
+    return bool(large and (_is_short(limits) or limits.tiny / limits.unit < present.min()))
+
+
+def _is_short(limits: Limits) -> bool:
+    """Whether a type has 16 bits: no room is to spare there."""
+    return limits.unit > 2.0**-20
 
 
 def _judged(limits: Limits, noise: Array, magnitude: Array) -> bool:
-    """Whether a tensor is neither blurred nor out of range."""
-    size, room = float(magnitude.max(initial=0.0)), 8 if limits.unit < 2.0**-20 else 1
-    return size == 0 or (
-        _in_range(limits, magnitude) and room * limits.unit * float(noise.max()) < blurred(limits) * size
-    )
+    """Whether a tensor is not blurred."""
+    size, room = float(magnitude.max(initial=0.0)), 1.5 if _is_short(limits) else 8.0
+    return bool(size == 0 == noise.max(initial=0.0)) or room * limits.unit * float(noise.max()) < blurred(limits) * size

@@ -192,7 +192,7 @@ def compare(name: str, found: Array, truth: Truth, case: Case) -> Measured:
 def _status(name: str, units: Array, truth: Truth, exact: Enclosure, store: Limits) -> str:
     most = float(units.max(initial=0.0))
     size, noise = truth.whole[name], float(truth.noise[name].max(initial=0.0))
-    lost = 0 < np.abs(exact.hi).max(initial=0.0) < store.tiny / store.unit
+    lost = 0 < np.abs(exact.hi).max(initial=0.0) < store.tiny / np.sqrt(store.unit)
     if size > 0 and (noise > blurred(store) * size or lost or size > store.largest / 1024):
         return UNDECIDABLE
     if most <= LIMIT:

@@ -340,15 +340,18 @@ def low_precision_cases(cell: Cell, seed: int = 0, dtypes: Sequence[str] = ("bfl
             numpy_type(dtype)
         except ImportError:
             continue
-        for name, make in (("separating", separating), ("sizes", ascending), ("batch-of-one", _alone)):
+        for name, make in _SHORT.items():
             purpose = f"shows whether {dtype} is computed as well as {dtype} can be"
             family = Family(dtype, purpose, (Member(f"{dtype}-{name}", make, dtype=dtype),))
             found.append(_case(cell, family, family.members[0], seed, None))
     return tuple(case for case in found if case is not None)
 
 
-def _alone(s: Setting) -> Draft:
-    return s.draft(3, 1, s.equal(3)).squared()
+_SHORT: dict[str, Callable[[Setting], Draft]] = {
+    "separating": lambda s: s.draft(4, 2, s.equal(4)).squared(),
+    "sizes": lambda s: s.draft(3, 2, s.rising(3)).squared(),
+    "batch-of-one": lambda s: s.draft(3, 1, s.equal(3)).squared(),
+}
 
 
 def _case(cell: Cell, family: Family, member: Member, seed: int, dtype: str | None) -> Case | None:
