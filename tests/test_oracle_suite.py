@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 
 import derive
-import numeric
 from numeric.oracle import CheckError, check_implementation, checks, judge, parametrize_with_checks
 from numeric.oracle.suite import cell_for
+from tests.implementations import engine
 
 pytest_plugins = ["pytester"]
 
 
 def my_tanh_rnn(case):
-    engine = numeric.Engine(case.parsed, dtype=case.dtype, fast=False)
-    result = engine.backward(dict(case.params), dict(case.inputs), case.targets, **case.options)
-    return {"grads": result.params, "loss": result.loss, "outputs": result.outputs}
+    return engine(case, fast=False)
 
 
 def twice(case):
@@ -101,7 +99,8 @@ def test_inputs_that_are_modified_are_seen():
     assert "modified in place" in str(verdict)
 
 
-def test_the_fixture_of_the_plugin_fails_with_the_verdict(pytester):
+def test_the_fixture_of_the_plugin_fails_with_the_verdict(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(
         textwrap.dedent(
             """

@@ -141,7 +141,7 @@ class _Local(Interpreter):
 
     def __init__(self, trace: _Trace, arithmetic: Any) -> None:
         super().__init__(trace.program, trace.problem, arithmetic)
-        self.backward = trace.backward
+        self.backward, self.now = trace.backward, 0
         self.right = Interpreter(trace.program, trace.problem, arithmetic).run(self.backward)
         self.given, self.given_d = (
             {s: [arithmetic.lift(x[t]) for t in range(self.data.steps)] for s, x in group.items()}
@@ -198,7 +198,9 @@ class _Local(Interpreter):
         """The terms that flow into a derivative at one step."""
         values = self.read(t)
         for flow in self.backward.flows[target]:
-            yield self.term(flow, values, {flow.source: self.source(t, flow.source)}, self.program.axes[target])
+            d = {flow.source: self.source(t, flow.source)}
+            self.now = t
+            yield self.term(flow, values, d, self.program.axes[target])
 
     def source(self, t: int, symbol: Symbol) -> Any:
         """A derivative as the trace has it, or as it is; an unnamed one between is computed."""
@@ -266,6 +268,10 @@ class _Sizes(_Local):
             return np.asarray(size * abs(factor))
         read = values | self.noise.numbers
         own = self.roundings(0, values).get(factor, 0.0)
+        e = flow.scale if isinstance(flow, Adjoint) else flow.factor
+        for symbol in e.free_symbols:  # what the line computes on the way to its factor is rounded, too
+            if not self.is_known(symbol, self.given):
+                own = own + np.abs(self.value(e.diff(symbol), values, None)) * self.forward(self.now, symbol)
         return np.asarray(size * (np.abs(self.noise.factors(read)[factor]) + own))
 
     def local_from(self, t: int) -> Values:
