@@ -2,6 +2,7 @@
 
 from numeric.oracle.case import Case
 from numeric.oracle.judge import judge
+from numeric.oracle.lookup import case
 from numeric.oracle.verdict import Diagnosis, Finding, Verdict
 
-__all__ = ["Case", "Diagnosis", "Finding", "Verdict", "judge"]
+__all__ = ["Case", "Diagnosis", "Finding", "Verdict", "case", "judge"]
