@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,9 @@ def _judged(caller: Caller, cell: Cell, cases: tuple[Case, ...], arguments: argp
 @contextlib.contextmanager
 def _ended_like_interrupted() -> Iterator[None]:
     """A request to end stops the program that is being judged, too."""
+    if threading.current_thread() is not threading.main_thread():  # others cannot be asked
+        yield
+        return
 
     def end(number: int, frame: Any) -> None:
         sys.exit(128 + number)

@@ -29,8 +29,6 @@ _GROUPS = ("grads", "outputs", "trace")
 #: Beside those of a result: "extra" names other keys that an implementation returned.
 _KEYS = (*_GROUPS, "loss", "changed", "seconds", "extra")
 _KINDS = ("raised", "hung", "crashed")
-#: Arrays of a trace that may be sent, each as large as the largest sequence.
-_TRACES = 64
 #: Characters of a number at most: both forms, and what stands between.
 _NUMBER = 64
 
@@ -50,7 +48,9 @@ class Unreadable:
 def most_bytes(case: Case) -> int:
     """Bytes of an answer, at most: with everything that may be said, and a margin."""
     steps = case.T * case.B * max(case.sizes.values(), default=1)
-    numbers = sum(prod(shape) for shape in case.gradients().values()) + _TRACES * steps
+    # outputs, and a trace of everything that a cell computes with its gradient
+    arrays = 2 * len(case.parsed.axes) + 4
+    numbers = sum(prod(shape) for shape in case.gradients().values()) + arrays * steps
     return (1 << 20) + _NUMBER * numbers
 
 
