@@ -78,7 +78,11 @@ def _judged_folder(arguments: argparse.Namespace) -> Verdict:
 
     found, caller = _opened(arguments.target, read)
     verdict = _judged(caller, found.cases[0].parsed, found.cases, arguments)
-    return replace(verdict, notes=(*verdict.notes, _FROM_FILES)) if verdict.judged else verdict
+    if not verdict.judged:
+        return verdict
+    worst = found.files[verdict.findings[0].case] if verdict.findings else ""
+    notes = (*verdict.notes, _FROM_FILES)
+    return replace(verdict, notes=notes, reproduce=f"the case in {found.folder / worst}" if worst else "")
 
 
 def _judged_program(arguments: argparse.Namespace) -> Verdict:

@@ -64,6 +64,8 @@ for line in sys.stdin:
         if mode == "empty": answer = {"id": number}
         if mode == "endless":
             while True: say("x" * 65536)
+        if mode == "blank": say("\\n \\r\\n")
+        if mode == "unended": say(json.dumps(answer)); time.sleep(60)
         if mode == "half": say('{"id": '); sys.exit(0)
         if mode == "closes": os.close(1); time.sleep(60)
         if mode == "memory": bytearray(1 << 32)
@@ -125,6 +127,18 @@ def test_a_right_program_agrees_and_is_started_once(command):
     assert verdict, verdict
     assert len(verdict.judged) == len(CASES)
     assert Path("started").read_text() == "x"
+
+
+def test_empty_lines_say_nothing(command):
+    assert judge(CommandCaller(command("blank")), CELL, cases=FEW)
+
+
+def test_an_answer_without_a_line_end_is_hinted_at(command):
+    caller = CommandCaller(command("unended"), time_limit=0.4)
+    found = caller.call(FEW[1])
+    caller.close()
+    assert found.kind == "hung"
+    assert "ended by a line end" in found.message
 
 
 def test_not_a_bit_is_lost(command):
@@ -370,6 +384,8 @@ def test_the_command_keeps_and_resumes(command, few, tmp_path, capsys):
     Path("started").unlink()
     assert main([*line, "--resume"]) == 1
     assert capsys.readouterr().out == first
+    assert Path("started").read_text() == "x"  # for the case that had crashed, and for it alone
+    assert main([*line, "--resume", "--only", "W_hh"]) == 1
     Path("program.py").write_text(PROGRAM + "\n")
     assert main([*line, "--resume"]) == 2
     assert "file has changed" in capsys.readouterr().err

@@ -322,7 +322,9 @@ def test_results_in_files_are_judged(folder, capsys):
 
     write_results(folder, wrong)
     assert main(["judge", str(folder), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["status"] == "disagrees"
+    said = json.loads(capsys.readouterr().out)
+    assert said["status"] == "disagrees"
+    assert said["reproduce"] == f"the case in {folder / said['findings'][0]['case']}.case.json"
     assert main(["judge", str(folder), "--only", "W_hh"]) == 0
 
 
@@ -336,6 +338,15 @@ def test_results_may_be_safetensors_or_nested_lists(folder):
         head = {"schema": "bptt-result", "version": VERSION, "id": case.id}
         path.write_bytes(safetensors_bytes(grads) if k else json.dumps(head | lists).encode())
     assert judge(FolderCaller(found), CELL, cases=found.cases)
+
+
+def test_the_same_numbers_under_two_names_have_a_result_each(tmp_path):
+    twins = (CASES[0], replace(CASES[0], id="twin"))
+    write_cases(twins, tmp_path / "cases")
+    found = read_cases(tmp_path / "cases")
+    (tmp_path / "cases" / "twin.result.json").write_text(result_text(twins[1]))
+    verdict = judge(FolderCaller(found), CELL, cases=found.cases)
+    assert verdict.judged == ("twin",)
 
 
 def test_missing_results_are_never_agreement(folder, capsys):

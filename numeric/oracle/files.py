@@ -185,10 +185,11 @@ def _within(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class CaseFolder:
-    """The cases of a folder, and the name of each one's result file by id, without its ending."""
+    """The cases of a folder, and by id the names of their files, and of their results without the ending."""
 
     folder: Path
     cases: tuple[Case, ...]
+    files: Mapping[str, str]
     results: Mapping[str, str]
 
 
@@ -208,7 +209,7 @@ def read_cases(folder: Path | str) -> CaseFolder:
         results = {entry["id"]: entry["result"].removesuffix(".json") for entry in entries}
         if len({name.lower() for name in results.values()}) < len(results):
             raise ValueError("two cases have the same result file")
-    return CaseFolder(reader.folder, cases, results)
+    return CaseFolder(reader.folder, cases, {entry["id"]: entry["file"] for entry in entries}, results)
 
 
 def _check_entry(entry: Any) -> None:
@@ -243,7 +244,7 @@ class FolderCaller:
     def __init__(self, cases: CaseFolder) -> None:
         self.name = str(cases.folder)
         reader = Reader(cases.folder)
-        self.outcomes = {case.digest: _read_result(reader, case, cases.results[case.id]) for case in cases.cases}
+        self.outcomes = {case.id: _read_result(reader, case, cases.results[case.id]) for case in cases.cases}
         known = {f"{name}{end}" for name in cases.results.values() for end in (".json", ".safetensors")}
         for path in sorted(cases.folder.iterdir()):
             if re.search(r"\.result\.(json|safetensors)$", path.name) and path.name not in known:
@@ -251,7 +252,7 @@ class FolderCaller:
 
     def call(self, case: Case) -> Outcome:
         """What the file says."""
-        return self.outcomes[case.digest]
+        return self.outcomes[case.id]
 
     def close(self) -> None:
         """Nothing is open."""

@@ -71,9 +71,11 @@ class KeepingCaller:
         """What was kept of this call, or what comes of it now, then kept."""
         n = self.calls[case.id] = self.calls.get(case.id, 0) + 1
         name = f"{self.stems[case.id]}.{n}.json"
-        if self.resume and (self.folder / name).exists():
+        kept = self._kept(case, name) if self.resume and (self.folder / name).exists() else None
+        # what hung or crashed may have done so for a limit that is another one now
+        if kept is not None and kept.kind not in ("hung", "crashed"):
             self.taken += 1
-            return self._kept(case, name)
+            return kept
         outcome = self.caller.call(case)
         head = {"schema": "bptt-outcome", "version": VERSION, "id": case.id, "digest": case.digest}
         _write(self.folder / name, outcome_text(outcome, head, most_bytes(case) // 64) + "\n")

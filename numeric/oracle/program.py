@@ -66,12 +66,15 @@ class Program:
         self.chunks: queue.Queue[bytes] = queue.Queue(_AHEAD)
         self.stopped = threading.Event()
         self.left, self.tail = b"", b""
+        self.answered = False
         self.readers = (_started(self._read_answers), _started(self._read_errors))
         self.writer: threading.Thread | None = None
 
     def _limit(self, most: int) -> None:
         import resource
 
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(self.process.pid, resource.RLIMIT_AS, (most, most))
 
@@ -101,22 +104,25 @@ class Program:
 
     # ----------------------------------------------------------------------------------------------------- answers
 
-    def ask(self, line: bytes, most: int, limit: float | None) -> bytes:
+    def ask(self, request: bytes, most: int, limit: float | None) -> bytes:
         """The line that answers a line, within ``limit`` seconds and of at most ``most`` bytes; raises NoAnswerError.
 
         A program that answered before it had read the whole line is out of step, and its next answer shows it.
         """
-        if line:
-            self.writer = _started(lambda: self._write(line))
+        if request:
+            self.writer = _started(lambda: self._write(request))
         end = None if limit is None else time.monotonic() + limit
-        found, start = bytearray(self.left), 0
-        while (at := found.find(b"\n", start)) < 0:
-            if len(found) > most:
-                raise NoAnswerError("raised", f"printed more than {most} bytes for one answer")
-            start = len(found)
-            found += self._next(end, limit)
-        self.left = bytes(found[at + 1 :])
-        return bytes(found[:at])
+        found, start, line = bytearray(self.left), 0, b""
+        while not line.strip():  # an empty line says nothing
+            while (at := found.find(b"\n", start)) < 0:
+                if len(found) > most:
+                    raise NoAnswerError("raised", f"printed more than {most} bytes for one answer")
+                start = len(found)
+                found += self._next(end, limit)
+            line, start = bytes(found[:at]), 0
+            del found[: at + 1]
+        self.left, self.answered = bytes(found), True
+        return line
 
     def _next(self, end: float | None, limit: float | None) -> bytes:
         """More of what it prints."""
@@ -131,7 +137,9 @@ class Program:
                 if ended > 2:
                     raise self._crash() from None
                 if wait <= 0:
-                    raise NoAnswerError("hung", f"did not answer within {limit:g} s{self._last_words()}") from None
+                    hint = " (is its output flushed, and ended by a line end?)" if not self.answered else ""
+                    said = f"did not answer within {limit:g} s{hint}{self._last_words()}"
+                    raise NoAnswerError("hung", said) from None
                 continue
             if not data:
                 raise self._crash()
