@@ -32,9 +32,11 @@ def run_judge(arguments: argparse.Namespace) -> tuple[int, str]:
     """The verdict, in words or as JSON; the status says whether the implementation agrees."""
     _check_choice(arguments)
     try:
-        verdict = _judged_folder(arguments) if _is_folder(arguments) else _judged_program(arguments)
+        with _ended_like_interrupted():
+            verdict = _judged_folder(arguments) if _is_folder(arguments) else _judged_program(arguments)
     except OSError as error:
-        raise UsageError(f"{error.filename or arguments.output}: {error.strerror}") from None
+        where = error.filename or arguments.output or arguments.target or arguments.command
+        raise UsageError(f"{where}: {error.strerror}") from None
     return _status(verdict), verdict.to_json() + "\n" if arguments.json else f"{verdict}\n"
 
 
@@ -93,10 +95,10 @@ def _judged_program(arguments: argparse.Namespace) -> Verdict:
     try:
         Scope(arguments.scope, arguments.only).check(cell)
         program = _program(arguments)
-        program.start()
     except ValueError as error:
         raise UsageError(str(error)) from None
     with contextlib.closing(program):
+        _start(program)
         cases = default_cases(cell)
         caller = program if arguments.output is None else _keeping(program, cell, cases, arguments)
         verdict = _judged(caller, cell, cases, arguments)
@@ -105,6 +107,14 @@ def _judged_program(arguments: argparse.Namespace) -> Verdict:
     if arguments.output is not None:
         (Path(arguments.output) / "verdict.json").write_text(verdict.to_json() + "\n", encoding="utf-8")
     return verdict
+
+
+def _start(program: CommandCaller) -> None:
+    """Before anything is computed: a program that is none is a usage error."""
+    try:
+        program.start()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _program(arguments: argparse.Namespace) -> CommandCaller:
@@ -135,7 +145,7 @@ def _judged(caller: Caller, cell: Cell, cases: tuple[Case, ...], arguments: argp
     from numeric.oracle.judge import judge
     from reports.progress import Progress
 
-    with Progress() as progress, _ended_like_interrupted():
+    with Progress() as progress:
         try:
             return judge(
                 caller, cell, cases=cases, only=arguments.only, scope=arguments.scope, report=progress

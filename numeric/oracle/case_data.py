@@ -18,7 +18,7 @@ from numeric.oracle.case import Case
 from numeric.oracle.flags import flags_of
 from numeric.oracle.tensors import exact_in_json, tensor_array, tensor_text
 
-__all__ = ["VERSION", "case_from_data", "case_text", "check_head", "fits_json", "named_arrays", "number_count"]
+__all__ = ["VERSION", "case_from_data", "case_text", "check_head", "fits_json", "named_arrays"]
 
 #: Version of everything that is written for other programs: cases, results, the protocol.
 VERSION = 1
@@ -66,11 +66,6 @@ def named_arrays(case: Case) -> dict[str, Array]:
     """Every array by one name, as a file of numbers holds them."""
     out = {f"{group}.{name}": x for group in _GROUPS for name, x in (getattr(case, group) or {}).items()}
     return out | {name: getattr(case, name) for name in _ARRAYS if getattr(case, name) is not None}
-
-
-def number_count(case: Case) -> int:
-    """Numbers of all arrays together."""
-    return sum(x.size for x in named_arrays(case).values())
 
 
 def fits_json(case: Case, most: int) -> bool:
