@@ -66,6 +66,10 @@ for line in sys.stdin:
             while True: say("x" * 65536)
         if mode == "blank": say("\\n \\r\\n")
         if mode == "unended": say(json.dumps(answer)); time.sleep(60)
+        if mode == "newlines":
+            while True: say("\\n" * 65536)
+        if mode == "drips":
+            while True: say("x"); time.sleep(0.02)
         if mode == "half": say('{"id": '); sys.exit(0)
         if mode == "closes": os.close(1); time.sleep(60)
         if mode == "memory": bytearray(1 << 32)
@@ -169,6 +173,8 @@ def test_not_a_bit_is_lost(command):
         ("ragged", "equally long"),
         ("empty", "the gradient of W_hh is missing"),
         ("endless", "printed more than"),
+        ("newlines", "printed more than"),
+        ("drips", "did not answer within 0.4 s"),
         ("half", "exit status 0"),
         ("closes", "closed its standard output"),
         ("error", "no such layer"),
@@ -177,7 +183,7 @@ def test_not_a_bit_is_lost(command):
 )
 def test_whatever_a_program_does_the_rest_is_judged(command, mode, words):
     started = time.monotonic()
-    verdict = judge(CommandCaller(command(mode), time_limit=0.4 if mode == "hangs" else 20), CELL, cases=FEW)
+    verdict = judge(CommandCaller(command(mode), time_limit=0.4 if mode in ("hangs", "drips") else 20), CELL, cases=FEW)
     assert time.monotonic() - started < 15
     assert verdict.status == ("disagrees" if mode == "wrong" else "error")
     assert verdict.judged == tuple(case.id for case in FEW)

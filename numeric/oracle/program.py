@@ -112,13 +112,14 @@ class Program:
         if request:
             self.writer = _started(lambda: self._write(request))
         end = None if limit is None else time.monotonic() + limit
-        found, start, line = bytearray(self.left), 0, b""
+        found, start, total, line = bytearray(self.left), 0, len(self.left), b""
         while not line.strip():  # an empty line says nothing
             while (at := found.find(b"\n", start)) < 0:
-                if len(found) > most:
+                if total > most:
                     raise NoAnswerError("raised", f"printed more than {most} bytes for one answer")
                 start = len(found)
                 found += self._next(end, limit)
+                total += len(found) - start
             line, start = bytes(found[:at]), 0
             del found[: at + 1]
         self.left, self.answered = bytes(found), True
@@ -137,13 +138,17 @@ class Program:
                 if ended > 2:
                     raise self._crash() from None
                 if wait <= 0:
-                    hint = " (is its output flushed, and ended by a line end?)" if not self.answered else ""
-                    said = f"did not answer within {limit:g} s{hint}{self._last_words()}"
-                    raise NoAnswerError("hung", said) from None
+                    raise self._hung(limit) from None
                 continue
+            if wait <= 0:  # one that prints without end is late, too
+                raise self._hung(limit)
             if not data:
                 raise self._crash()
             return data
+
+    def _hung(self, limit: float | None) -> NoAnswerError:
+        hint = " (is its output flushed, and ended by a line end?)" if not self.answered else ""
+        return NoAnswerError("hung", f"did not answer within {limit:g} s{hint}{self._last_words()}")
 
     def _has_ended(self) -> bool:
         """Without taking the ended process away, so that its number still stands for its group."""
