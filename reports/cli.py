@@ -224,6 +224,18 @@ def _cells(arguments: argparse.Namespace) -> tuple[int, str]:
     return HOLDS, "".join(f"{cell.name:{width}}  {cell.title}\n" for cell in found)
 
 
+def _judge(arguments: argparse.Namespace) -> tuple[int, str]:
+    from reports.judging import run_judge
+
+    return run_judge(arguments)
+
+
+def _cases(arguments: argparse.Namespace) -> tuple[int, str]:
+    from reports.judging import run_cases
+
+    return run_cases(arguments)
+
+
 # --------------------------------------------------------------------------------------------- what a person handed in
 
 
@@ -359,9 +371,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_cell(flow)
     _add_flow(flow)
-    for command in (prove, verify, cells, flow):
+    judge, cases = _add_oracle(commands)
+    for command in (prove, verify, cells, flow, judge, cases):
         command.add_argument("--json", action="store_true", help="print JSON, for a program to read")
     return parser
+
+
+def _add_oracle(commands: Any) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    from reports.judging import add_cases_options, add_judge_options
+
+    judge = _command(
+        commands,
+        "judge",
+        _judge,
+        "judge an implementation of your own, in any language, and say what is wrong with it",
+        "bptt judge my_package.rnn:my_bptt --cell lstm\n"
+        '  bptt judge --command "./my_rust_bptt" --cell gru\n'
+        "  bptt judge cases/",
+    )
+    add_judge_options(judge)
+    cases = _command(
+        commands,
+        "cases",
+        _cases,
+        "write cases as files, for programs of any language",
+        "bptt cases lstm -o cases/\n  bptt judge cases/",
+    )
+    _add_cell(cases)
+    add_cases_options(cases)
+    cases.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of the numbers (default: 0)")
+    return judge, cases
 
 
 def _add_flow(flow: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from reports.files import check_writable, write_files
 from reports.measure import Measured
 from reports.progress import Progress
 
-COMMANDS = ("report", "prove", "verify", "flow", "cells")
+COMMANDS = ("report", "prove", "verify", "flow", "cells", "judge", "cases")
 FULL_DEVICE = Path("/dev/full")
 
 

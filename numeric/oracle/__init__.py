@@ -2,7 +2,9 @@
 
 from numeric.oracle.calling import Caller, InProcess, Outcome
 from numeric.oracle.case import Case
+from numeric.oracle.families import default_cases
 from numeric.oracle.judge import judge
+from numeric.oracle.lookup import find_case
 from numeric.oracle.suite import Check, CheckError, Record, check_implementation, checks, parametrize_with_checks
 from numeric.oracle.verdict import Diagnosis, Finding, Verdict
 
@@ -19,6 +21,8 @@ __all__ = [
     "Verdict",
     "check_implementation",
     "checks",
+    "default_cases",
+    "find_case",
     "judge",
     "parametrize_with_checks",
 ]

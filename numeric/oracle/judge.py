@@ -280,4 +280,4 @@ def _reproduction(cell: Cell, findings: Sequence[Finding]) -> str:
     """A line that gives the worst case again."""
     if not findings:
         return ""
-    return f'numeric.oracle.case("{cell.name}", "{findings[0].case}")'
+    return f'numeric.oracle.find_case("{cell.name}", "{findings[0].case}")'
