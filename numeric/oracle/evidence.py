@@ -1,0 +1,145 @@
+"""What an implementation returned for a case, and how well a prediction reproduces it.
+
+A prediction p reproduces the numbers g of a tensor where, at every entry,
+
+    |g - p| <= 32 (u sigma' r + u |p|),      r = max |p| / max |g*|, at least 1
+
+sigma' belongs to the right gradient g*; a mistake that makes a gradient r times larger makes its noise larger, too.  Of
+the mistakes of the shipped cells run in float32 and in float64, at seven cases each, no tensor was further apart than
+17 such units; two mistakes are 10^14 units apart in float64, 10^6 in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from numeric.arguments import Array
+from numeric.oracle.case import Case
+from numeric.oracle.criterion import LIMITS, UNDECIDABLE
+from numeric.oracle.mutants import Run
+from numeric.oracle.result import array_of
+
+if TYPE_CHECKING:
+    from numeric.oracle.judge import JudgedCase
+
+__all__ = ["REPRODUCES", "Evidence", "collect"]
+
+#: Units up to which a prediction is the same numbers.
+REPRODUCES = 32.0
+
+#: Entries of an array of another shape that is still looked at.
+_LARGEST = 1 << 22
+
+
+class Evidence:
+    """One judged case.  ``blur`` multiplies the noise: 2^29 for results that were computed in float32."""
+
+    def __init__(self, judged: JudgedCase, blur: float = 1.0) -> None:
+        self.judged, self.case, self.truth, self.blur = judged, judged.case, judged.truth, blur
+        self.unit = LIMITS[self.case.dtype].unit * blur
+        shapes = self.case.gradients()
+        self.gradients = tuple(n for n in judged.measured if n in shapes)
+        found = judged.result.tensors if judged.result else {}
+        self.found: dict[str, Array] = {n: found[n] for n in judged.measured}
+        self.found |= {n: x for n, x in self.misshapen.items() if n in shapes}
+
+    def __repr__(self) -> str:
+        return f"<Evidence of {self.case.id}: {len(self.wrong)} of {len(self.found)} wrong>"
+
+    @cached_property
+    def run(self) -> Run:
+        """The case, forward once."""
+        return Run(self.case)
+
+    @property
+    def cost(self) -> int:
+        """What a prediction takes, roughly."""
+        return self.case.T * (20 + self.case.B)
+
+    # ------------------------------------------------------------------------------------------------- what was returned
+
+    @cached_property
+    def raw(self) -> Mapping[str, Any]:
+        """The gradients as they were returned, also those of other names and shapes."""
+        value = self.judged.outcome.value
+        grads = value.get("grads") if isinstance(value, Mapping) else None
+        return {str(n): x for n, x in grads.items()} if isinstance(grads, Mapping) else {}
+
+    @cached_property
+    def misshapen(self) -> dict[str, Array]:
+        """What had a fault of shape, in float64, and what stands under names that are not known."""
+        faults = self.judged.result.faults if self.judged.result else ()
+        names = [f.tensor for f in faults if f.kind in ("shape", "extra") and f.tensor in self.raw]
+        return {n: x for n in names if (x := _array(self.raw[n])) is not None}
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """Names of gradients that should be there."""
+        faults = self.judged.result.faults if self.judged.result else ()
+        return tuple(f.tensor for f in faults if f.kind == "missing" and f.tensor in self.case.gradients())
+
+    # -------------------------------------------------------------------------------------------------------- comparing
+
+    def exact(self, name: str) -> Array:
+        """The right values, rounded."""
+        return self.truth.enclosure(name).hi
+
+    def misfit(self, name: str, predicted: Array | None, found: Array | None = None) -> float:
+        """The largest distance of what was found for a tensor from a prediction, in the units above."""
+        g = self.found[name] if found is None else found
+        if predicted is None or g.shape != predicted.shape:
+            return np.inf
+        noise = self.truth.noise[name] * self.blur
+        if noise.shape != g.shape:
+            noise = np.full(g.shape, noise.max(initial=0.0))
+        store = LIMITS[self.case.dtype]
+        with np.errstate(all="ignore"):
+            size = float(np.abs(self.exact(name)).max(initial=0.0))
+            growth = max(1.0, float(np.abs(predicted).max(initial=0.0)) / size) if size else 1.0
+            unit = noise * growth + self.unit * np.abs(predicted) + store.unit * store.tiny
+            apart = np.abs(g - predicted)
+            units = np.where(apart == 0, 0.0, apart / unit)
+        worst = float(np.max(units, initial=0.0))
+        return worst if np.isfinite(worst) else np.inf
+
+    def fits(self, name: str, predicted: Array | None) -> bool:
+        """Whether a prediction gives what was found for a tensor."""
+        return self.misfit(name, predicted) <= REPRODUCES
+
+    @cached_property
+    def right(self) -> frozenset[str]:
+        """The tensors that are as they should be, or at which it cannot be seen."""
+        undecided = {n for n, m in self.judged.measured.items() if m.status == UNDECIDABLE}
+        return frozenset(n for n in self.found if n in undecided or self.fits(n, self.exact(n)))
+
+    @cached_property
+    def wrong(self) -> tuple[str, ...]:
+        """Gradients that are wrong."""
+        return tuple(n for n in self.found if n in self.case.gradients() and n not in self.right)
+
+    @cached_property
+    def wrong_values(self) -> tuple[str, ...]:
+        """The loss and outputs that are wrong."""
+        return tuple(n for n in self.found if n not in self.case.gradients() and n not in self.right)
+
+
+def _array(value: Any) -> Array | None:
+    said = getattr(value, "shape", None)
+    if isinstance(said, tuple) and np.prod([float(x) for x in said]) > _LARGEST:
+        return None
+    try:
+        array = array_of(value)
+    except ValueError:
+        return None
+    return array.astype(np.float64) if array.size <= _LARGEST else None
+
+
+def collect(judged: Sequence[JudgedCase], blur: float = 1.0) -> list[Evidence]:
+    """The evidence in the order in which it is asked: cases that are wrong and cheap first."""
+    found = [Evidence(j, blur) for j in judged if j.result is not None]
+    return sorted(found, key=lambda e: (not e.wrong, e.cost))
+

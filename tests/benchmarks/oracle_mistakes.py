@@ -1,0 +1,131 @@
+"""How many of the known mistakes are found, and how many are called by their name.
+
+    python -m tests.benchmarks.oracle_mistakes [CELL ...]
+
+Every mistake of the catalogue, at every place of a cell, is an implementation under test: it returns what the mistake
+gives for a case, and fails where shapes do not conform.  A name counts as exact where it is the mistake's own, or is
+given among those that fit as well.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import derive
+from derive.cell import Cell
+from numeric.oracle.case import Case
+from numeric.oracle.calling import Outcome
+from numeric.oracle.diagnose import diagnose
+from numeric.oracle.families import default_cases
+from numeric.oracle.judge import JudgedCase, Scope, judge_case
+from numeric.oracle.mutants import Mutant, Run, mutants
+from numeric.oracle.store import Store
+
+__all__ = ["Returned", "Score", "judged_by", "score"]
+
+
+class Returned:
+    """A caller that returns what it is told, without computing it twice."""
+
+    name = "planted"
+
+    def __init__(self, results: Mapping[str, Any]) -> None:
+        self.results = results
+
+    def call(self, case: Case) -> Outcome:
+        """What was said for the case; {} is a failure, None another problem, which is answered rightly."""
+        found = self.results[case.id]
+        if not found:
+            return Outcome("raised", None, "raised ValueError: shapes do not conform")
+        return Outcome("returned", found)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of the mistakes that change a number in some case: how many are detected, and named."""
+
+    cell: str
+    planted: int
+    detected: int
+    named: int
+    wrong: tuple[str, ...]
+    undetected: tuple[str, ...]
+    unnamed: tuple[str, ...]
+    hidden: tuple[str, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        share = 100 * self.named / max(1, self.planted)
+        return (
+            f"{self.cell}: {self.planted} mistakes, {self.detected} detected, {self.named} named ({share:.1f} %), "
+            f"{len(self.wrong)} otherwise, {len(self.unnamed)} without a name, {len(self.hidden)} change nothing; "
+            f"{self.seconds / max(1, self.planted):.2f} s for one"
+        )
+
+
+def judged_by(results: Mapping[str, Any], cases: Sequence[Case], store: Store) -> list[JudgedCase]:
+    """Cases judged with results that are given by their ids."""
+    caller = Returned(results)
+    return [judge_case(caller, case, Scope(), store) for case in cases]
+
+
+def changes(found: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    """Whether a mistake changes a number by more than rounding; a failure does."""
+    if not found:
+        return True
+    for n, g in right.items():
+        size = np.abs(g).max(initial=0.0)
+        if g.shape != found[n].shape or not np.allclose(found[n], g, rtol=1e-9, atol=1e-11 * size):
+            return True
+    return False
+
+
+def score(cell: Cell, cases: Sequence[Case] | None = None, planted: Sequence[Mutant] | None = None) -> Score:
+    """All known mistakes of a cell as implementations under test."""
+    cases = tuple(default_cases(cell) if cases is None else cases)
+    store, start = Store(), time.perf_counter()
+    runs = {case.id: Run(case) for case in cases}
+    detected, named, total = 0, 0, 0
+    wrong, undetected, unnamed, hidden = [], [], [], []
+    for m in mutants(cell) if planted is None else planted:
+        results = {i: run.gradient(m) for i, run in runs.items()}
+        if not any(g is not None and changes(g, runs[i].right) for i, g in results.items()):
+            hidden.append(m.label)
+            continue
+        total += 1
+        given = {i: {"grads": runs[i].right if g is None else g} if g != {} else {} for i, g in results.items()}
+        judged = judged_by(given, cases, store)
+        detected += (seen := any(j.status in ("disagrees", "error") for j in judged))
+        if not seen:
+            undetected.append(m.label)
+            continue
+        answer = diagnose(cell, [j for j in judged if j.result is not None], Scope())
+        names = {answer.mistake, *answer.alternatives}
+        if names & {m.name, *m.also}:
+            named += 1
+        elif answer.mistake:
+            wrong.append(f"{m.label} -> {answer.mistake}")
+        else:
+            unnamed.append(m.label)
+    return Score(
+        cell.name, total, detected, named, tuple(wrong), tuple(undetected), tuple(unnamed), tuple(hidden),
+        time.perf_counter() - start,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or derive.cells():
+        found = score(derive.load(name))
+        print(found)
+        for what in ("wrong", "undetected", "unnamed"):
+            for line in getattr(found, what):
+                print(f"    {what}: {line}")
