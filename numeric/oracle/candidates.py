@@ -83,7 +83,7 @@ def known_mistakes(cell: Cell) -> list[Candidate]:
 
 def of_mutant(m: Mutant) -> Candidate:
     """A known mistake as a candidate."""
-    return Candidate(m.name, words_of(m), lambda e: e.run.gradient(m), hits_parameters(m.loop, m), m.also, m)
+    return Candidate(m.name, words_of(m), lambda e: e.predicted(m), hits_parameters(m.loop, m), m.also, m)
 
 
 def hits_parameters(loop: LoopMistake, m: Mutant) -> bool:

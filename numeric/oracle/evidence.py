@@ -20,7 +20,7 @@ import numpy as np
 from numeric.arguments import Array
 from numeric.oracle.case import Case
 from numeric.oracle.criterion import LIMITS, UNDECIDABLE
-from numeric.oracle.mutants import Run
+from numeric.oracle.mutants import Mutant, Run
 from numeric.oracle.result import array_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Evidence:
 
     def __init__(self, judged: JudgedCase, blur: float = 1.0) -> None:
         self.judged, self.case, self.truth, self.blur = judged, judged.case, judged.truth, blur
+        self._predicted: dict[Mutant, dict[str, Array] | None] = {}
         self.unit = LIMITS[self.case.dtype].unit * blur
         shapes = self.case.gradients()
         self.gradients = tuple(n for n in judged.measured if n in shapes)
@@ -54,6 +55,12 @@ class Evidence:
     def run(self) -> Run:
         """The case, forward once."""
         return Run(self.case)
+
+    def predicted(self, m: Mutant) -> Mapping[str, Array] | None:
+        """What a known mistake gives; computed once."""
+        if m not in self._predicted:
+            self._predicted[m] = self.run.gradient(m)
+        return self._predicted[m]
 
     @property
     def cost(self) -> int:
@@ -120,6 +127,11 @@ class Evidence:
     def wrong(self) -> tuple[str, ...]:
         """Gradients that are wrong."""
         return tuple(n for n in self.found if n in self.case.gradients() and n not in self.right)
+
+    @cached_property
+    def gradients_found(self) -> tuple[str, ...]:
+        """Gradients that can be compared."""
+        return tuple(n for n in self.found if n in self.case.gradients())
 
     @cached_property
     def wrong_values(self) -> tuple[str, ...]:

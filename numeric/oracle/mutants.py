@@ -116,11 +116,12 @@ class Run:
 
         None where it is about another loss; nothing, {}, where shapes do not conform: whoever makes it is told so.
         """
-        if mutant.loss is not None and mutant.loss.loss != self.case.loss:
+        loss = mutant.loss if mutant.loss is not None and mutant.loss.loss == self.case.loss else None
+        if mutant.kind == "loss" and loss is None:
             return None
         with np.errstate(all="ignore"):
             try:
-                local = self.wrong_loss(mutant.loss) if mutant.loss else self.counted(mutant.loop.at)
+                local = self.wrong_loss(loss) if loss else self.counted(mutant.loop.at)
                 return self.swept(mutant.backward, mutant.loop, local, whole=mutant.whole)
             except ValueError:
                 return {}
