@@ -51,6 +51,19 @@ class Evidence:
     def __repr__(self) -> str:
         return f"<Evidence of {self.case.id}: {len(self.wrong)} of {len(self.found)} wrong>"
 
+    def without(self, name: str) -> Evidence:
+        """The same, as if a tensor had not been returned."""
+        other = Evidence(self.judged, self.blur)
+        other.found.pop(name, None)
+        other._predicted = self._predicted
+        return other
+
+    def blurred(self, unit: float) -> Evidence:
+        """The same, judged by the roundoff of a shorter type."""
+        other = Evidence(self.judged, max(1.0, unit / LIMITS[self.case.dtype].unit))
+        other._predicted = self._predicted
+        return other
+
     @cached_property
     def run(self) -> Run:
         """The case, forward once."""
