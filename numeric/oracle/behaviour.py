@@ -1,167 +1,127 @@
-"""What an implementation does that no formula says: between its calls, to its arguments, with its precision."""
+"""What a case's network does, measured in float64: how near to a kink it comes, how saturated it is, what vanishes.
+
+Cases are drawn until their network does what they are there for, and the power of a case is read from the same
+figures.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
+from derive.adjoint import differentiate_step
+from derive.notation import FUNCTIONS, at
 from numeric.arguments import Array
-from numeric.oracle.criterion import LIMIT, LIMITS
-from numeric.oracle.evidence import REPRODUCES, Evidence
-from numeric.oracle.mutants import Run
-from numeric.oracle.result import Result
+from numeric.float_arrays import FloatArithmetic
+from numeric.interpret import Interpreter
+from numeric.noise import measure_noise
+from numeric.oracle.case import Case
+from numeric.oracle.criterion import BLURRED, LIMITS, Limits
+from numeric.tangent import program_of
 
-if TYPE_CHECKING:
-    from numeric.oracle.judge import JudgedCase
+__all__ = ["SATURATED", "Behaviour", "behaviour", "decidable"]
 
-__all__ = ["Behaviour", "blurs", "of_arguments", "of_calls", "padding_read", "precision"]
+#: An argument of tanh or sigmoid from which on little of a derivative is left.
+SATURATED = 4.0
+#: Numbers beyond this leave no room for what is made of them.
+LARGEST = 1e8
+_BOUNDED = ("tanh", "sigmoid", "erf", "softsign")
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A name, and what is done, as a sentence goes on; ``final`` where the numbers say nothing beyond it."""
+    """Figures of one case; ragged ones are measured as if every sequence went on to the end.
 
-    name: str
-    sentence: str
-    final: bool = True
+    ``finite`` says that every value and gradient is a number of moderate size.  ``margin`` is the smallest distance of
+    an argument from a kink, or from where a function ends; inf where there is neither.  ``deepest`` is the largest
+    argument of a bounded function, ``logit`` the largest entry that the loss reads.  ``path`` is how much larger the
+    gradient by the states is at t = 1 than at t = T, None where that is not one path: a loss at every step.
+    """
 
-
-def of_arguments(judged: Sequence[JudgedCase]) -> Behaviour | None:
-    """Arrays of the case that are written to."""
-    names = list(dict.fromkeys(n for j in judged for n in j.outcome.changed))
-    if not names:
-        return None
-    return Behaviour("modifies-inputs", f"it writes to its arguments: {', '.join(names)}", final=False)
-
-
-# ---------------------------------------------------------------------------------------------------------------- calls
+    finite: bool
+    margin: float
+    deepest: float
+    logit: float
+    path: float | None
 
 
-def of_calls(evidence: Sequence[Evidence]) -> Behaviour | None:
-    """Results of equal calls that are apart by more than rounding."""
-    apart = [e for e in evidence if any(_apart(e, _first(e), r) for r in e.judged.repeated)]
-    if not apart:
-        return None
-    if any(_is_twice(e) for e in apart):
-        says = "a gradient is not set to zero: the second call gives twice the first"
-        return Behaviour("stale-gradient", says)
-    if any(_goes_on(e) for e in apart):
-        says = "the states at the end of one call are the initial states of the next"
-        return Behaviour("state-between-calls", says)
-    at_once = [e for e in apart if _apart(e, _first(e), e.judged.repeated[0])]
-    names = ", ".join(dict.fromkeys(e.case.id for e in apart))
-    if all(not e.wrong and not e.wrong_values for e in evidence):
-        return Behaviour(
-            "state-between-calls", f"a first call is right, a later one for the same case is not ({names})"
-        )
-    if not at_once:
-        return Behaviour("state-between-calls", f"a result depends on the calls for other cases before it ({names})")
-    return Behaviour("not-deterministic", f"equal calls give different results ({names})")
+class _Watching(FloatArithmetic):
+    """Float64, with a note of what functions were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.margin, self.deepest = np.inf, 0.0
+
+    def call(self, name: str, x: Any) -> Any:
+        """A function of every entry."""
+        function, size = FUNCTIONS.get(name), np.abs(x)
+        if function is not None and function.kink:
+            self.margin = min(self.margin, float(size.min()))
+        if function is not None and function.positive:
+            self.margin = min(self.margin, float(np.min(x)))
+        if name in _BOUNDED:
+            self.deepest = max(self.deepest, float(size.max()))
+        return super().call(name, x)
 
 
-def _first(e: Evidence) -> Result:
-    assert e.judged.result is not None
-    return e.judged.result
+_KNOWN: OrderedDict[str, Behaviour] = OrderedDict()
 
 
-def _apart(e: Evidence, a: Result, b: Result) -> bool:
-    """Whether two results differ by more than rounding."""
-    shared = [n for n in a.tensors if n in b.tensors and n in e.judged.measured]
-    if set(a.tensors) != set(b.tensors):
-        return True
-    both_nan = [n for n in shared if not np.array_equal(np.isnan(a.tensors[n]), np.isnan(b.tensors[n]))]
-    return bool(both_nan) or any(_far(e, n, a.tensors[n], b.tensors[n]) for n in shared)
+def behaviour(case: Case) -> Behaviour:
+    """The figures of a case; measured once."""
+    known = _KNOWN.get(case.digest)
+    if known is None:
+        known = _KNOWN[case.digest] = _measured(case)
+        while len(_KNOWN) > 512:
+            _KNOWN.popitem(last=False)
+    return known
 
 
-def _far(e: Evidence, name: str, a: Array, b: Array) -> bool:
-    seen = ~np.isnan(a)
-    return e.misfit(name, np.where(seen, a, 0.0), np.where(seen, b, 0.0)) > REPRODUCES
-
-
-def _is_twice(e: Evidence) -> bool:
-    """Whether the second call gives twice the first for all parameters."""
-    first, second = _first(e).tensors, e.judged.repeated[0].tensors
-    names = [n for n in e.case.params if n in first and np.any(first[n])]
-    return bool(names) and all(n in second and e.misfit(n, 2 * first[n], second[n]) <= REPRODUCES for n in names)
-
-
-def _goes_on(e: Evidence) -> bool:
-    """Whether the second call starts from the states in which the first ended."""
-    if e.wrong or not e.case.initial:
-        return False
-    last = {n: np.asarray(e.run.interpreter.outputs[n][-1], e.case.initial[n].dtype) for n in e.case.initial}
-    right = Run(replace(e.case, initial=last)).right
-    second = e.judged.repeated[0].tensors
-    return all(n in second and e.misfit(n, right[n], second[n]) <= REPRODUCES for n in e.gradients_found)
-
-
-# ------------------------------------------------------------------------------------------------------------ precision
-
-#: Types of fewer bits that arithmetic may have hidden in; only numbers of the type itself show one of 16 bits.
-_SHORTER = (("float32", False), ("float16", True), ("bfloat16", True))
-
-
-def blurs(evidence: Sequence[Evidence]) -> list[tuple[str, float]]:
-    """Shorter types that the results may have been computed in, with what they multiply noise by."""
-    out = []
-    for name, strict in _SHORTER:
-        wide = [e for e in evidence if LIMITS[e.case.dtype].unit < LIMITS[name].unit]
-        if wide and (not strict or all(_representable(e, name) for e in wide)):
-            out.append((name, LIMITS[name].unit))
-    return out
-
-
-def _representable(e: Evidence, name: str) -> bool:
-    return all(np.array_equal(_rounded(e.found[n], name), e.found[n], equal_nan=True) for n in e.wrong)
-
-
-def _rounded(x: Array, name: str) -> Array:
+def _measured(case: Case) -> Behaviour:
+    whole = case if case.lengths is None else _unpadded(case)
+    watching, program = _Watching(), program_of(case.parsed)
+    problem = replace(whole.problem, truncate=None)
     with np.errstate(all="ignore"):
-        if name != "bfloat16":
-            return x.astype(name).astype(np.float64)
-        bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-        return (bits & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+        interpreter = Interpreter(program, problem, watching)
+        found = interpreter.run(differentiate_step(program))
+    values = [x for step in found.tape for x in step.values()]
+    values += [*found.gradients.values(), np.asarray(found.loss)]
+    states, d = case.parsed.states, found.d
+    sizes = [max(float(np.abs(step[at(n)]).max()) for n in states) for step in (d[0], d[-1])]
+    path = sizes[0] / sizes[1] if case.at == "last" and sizes[1] else None
+    logit = max(float(np.abs(step[at(n)]).max()) for step in found.tape for n in problem.loss.full)
+    return Behaviour(_moderate(values), watching.margin, watching.deepest, logit, path)
 
 
-def precision(evidence: Sequence[Evidence]) -> Behaviour | None:
-    """Errors that are the rounding of a shorter type: below the limit everywhere, and not far below it."""
-    for name, unit in blurs(evidence):
-        wide = [e for e in evidence if LIMITS[e.case.dtype].unit < unit and (e.wrong or e.wrong_values)]
-        if wide and all(_is_noise(e, unit / LIMITS[e.case.dtype].unit) for e in wide) and _rest_right(evidence, unit):
-            kinds = " and ".join(dict.fromkeys(e.case.dtype for e in wide))
-            return Behaviour("precision-lost", f"{kinds} cases are computed in {name}: every error is its rounding")
-    return None
+def _unpadded(case: Case) -> Case:
+    """The same numbers for whole sequences; padding that is no number is as good as zero."""
+    inputs = {n: np.nan_to_num(x.astype(np.float64)) for n, x in case.inputs.items()}
+    return replace(case, lengths=None, inputs=inputs)
 
 
-def _rest_right(evidence: Sequence[Evidence], unit: float) -> bool:
-    return all(not e.wrong and not e.wrong_values for e in evidence if LIMITS[e.case.dtype].unit >= unit)
+def _moderate(values: Sequence[Array]) -> bool:
+    return all(bool((np.abs(x) <= LARGEST).all()) for x in values)
 
 
-def _is_noise(e: Evidence, ratio: float) -> bool:
-    """Whether errors are of the size of a shorter type's rounding: at most its limit, typically near its unit."""
-    if any(m.most > LIMIT * ratio for m in e.judged.measured.values()):
-        return False
-    if set(e.found) != set(e.judged.measured):
-        return False
-    wrong = np.concatenate([e.judged.measured[n].units.ravel() for n in (*e.wrong, *e.wrong_values)]) / ratio
-    return bool(np.median(wrong[np.isfinite(wrong) & (wrong > 0)]) > 2.0**-10)
+# ------------------------------------------------------------------------------------------------------- decidability
 
 
-# -------------------------------------------------------------------------------------------------------------- padding
+def decidable(case: Case) -> bool:
+    """Whether rounding leaves something to judge of every tensor, with room to spare."""
+    limits = LIMITS[case.dtype]
+    with np.errstate(all="ignore"):
+        noise = measure_noise(case.parsed, case.problem, runs=4)
+    return all(_judged(limits, sigma, noise.magnitude[n]) for n, sigma in noise.scale.items())
 
 
-def padding_read(evidence: Sequence[Evidence]) -> Behaviour | None:
-    """Numbers that are not finite in ragged cases alone: the content of padding was read."""
-    bad = [e for e in evidence if any(not np.isfinite(x).all() for x in e.found.values())]
-    if not bad or any(e.case.lengths is None for e in bad):
-        return None
-    if any((e.wrong or e.wrong_values) and e not in bad for e in evidence):
-        return None
-    if not all(any(not np.isfinite(x).all() for x in e.case.inputs.values()) for e in bad):
-        return None
-    return Behaviour("padding-counted", "padding is read: what is not a number there is one in the result")
-
-
+def _judged(limits: Limits, noise: Array, magnitude: Array) -> bool:
+    """Whether a tensor is not blurred, and none of its entries out of range."""
+    present = magnitude[magnitude > 0]
+    if not present.size:
+        return True
+    inside = limits.tiny / limits.unit < present.min() and present.max() < limits.largest / 2**12
+    return bool(inside) and 8 * limits.unit * float(noise.max()) < BLURRED * float(present.max())

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from derive.cell import Cell
-from numeric.oracle.behaviour import blurs, of_arguments, of_calls, padding_read, precision
+from numeric.oracle.conduct import blurs, of_arguments, of_calls, padding_read, precision
 from numeric.oracle.candidates import Candidate, factors, known_mistakes, surviving, words_of
 from numeric.oracle.conventions import gate_order, layout, names_moved, order_in_words, under_other_names
 from numeric.oracle.evidence import Evidence, collect
