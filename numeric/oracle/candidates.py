@@ -1,7 +1,7 @@
-"""What an implementation may have computed instead: every known mistake, factors, and another problem than the one asked.
+"""What an implementation may have computed instead: every known mistake, and multiples of the right result.
 
-A candidate predicts all tensors of a case.  One that hits parameters one by one, such as a wrong sum over time, may have
-hit some of them only; which ones must be the same in every case.
+A candidate predicts all tensors of a case.  One that hits parameters one by one, such as a wrong sum over time, may
+have hit some of them only; which ones must be the same in every case.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+
+import numpy as np
 
 from derive.cell import Cell
 from derive.mistakes.loop import LoopMistake
@@ -40,7 +42,7 @@ class Candidate:
 
 @dataclass
 class Survivor:
-    """A candidate that reproduces every case so far; ``hit`` are the tensors that it explains, ``spared`` right ones."""
+    """A candidate that reproduces every case so far; ``hit`` are tensors that it explains, ``spared`` right ones."""
 
     candidate: Candidate
     hit: set[str] = field(default_factory=set)
@@ -57,7 +59,7 @@ class Survivor:
             if not mine and not (right and self.candidate.partly):
                 return False
             if mine and not right:
-                self.hit.add(name)
+                self.hit |= {name} if np.isfinite(e.found[name]).all() else set()
             elif right and not mine:
                 self.spared.add(name)
         return not self.hit & self.spared
@@ -138,7 +140,7 @@ def components(e: Evidence) -> int:
 
 
 def factors(mean_only: tuple[bool, ...] = (False, True)) -> Iterator[Candidate]:
-    """The right result times a number: every one, or some tensors of it; in every case, or where a mean is asked for."""
+    """The right result, or some tensors of it, times a number: in every case, or where a mean is asked for."""
     for words, name, factor in FACTORS:
         for only in mean_only if name == "reduction" else (False,):
             when = ", where a mean is asked for" if only else ""

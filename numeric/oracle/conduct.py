@@ -72,13 +72,7 @@ def _apart(e: Evidence, a: Result, b: Result) -> bool:
     shared = [n for n in a.tensors if n in b.tensors and n in e.judged.measured]
     if set(a.tensors) != set(b.tensors):
         return True
-    both_nan = [n for n in shared if not np.array_equal(np.isnan(a.tensors[n]), np.isnan(b.tensors[n]))]
-    return bool(both_nan) or any(_far(e, n, a.tensors[n], b.tensors[n]) for n in shared)
-
-
-def _far(e: Evidence, name: str, a: Array, b: Array) -> bool:
-    seen = ~np.isnan(a)
-    return e.misfit(name, np.where(seen, a, 0.0), np.where(seen, b, 0.0)) > REPRODUCES
+    return any(e.misfit(n, a.tensors[n], b.tensors[n]) > REPRODUCES for n in shared)
 
 
 def _is_twice(e: Evidence) -> bool:
@@ -163,5 +157,3 @@ def padding_read(evidence: Sequence[Evidence]) -> Behaviour | None:
     if not all(any(not np.isfinite(x).all() for x in e.case.inputs.values()) for e in bad):
         return None
     return Behaviour("padding-counted", "padding is read: what is not a number there is one in the result")
-
-

@@ -70,7 +70,7 @@ def layout(cell: Cell, evidence: Sequence[Evidence]) -> LayoutFound | None:
 
 def _fits(e: Evidence, name: str, turned: Callable[..., Array], x: Array, words: str) -> bool:
     parameter = name in e.case.params
-    if words.startswith("transposed") and not parameter or words.startswith("(size, B)") and parameter:
+    if (words.startswith("transposed") and not parameter) or (words.startswith("(size, B)") and parameter):
         return False
     exact = e.exact(name)
     again = turned(x, exact.shape)

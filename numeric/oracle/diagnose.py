@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from derive.cell import Cell
-from numeric.oracle.conduct import blurs, of_arguments, of_calls, padding_read, precision
 from numeric.oracle.candidates import Candidate, factors, known_mistakes, surviving, words_of
+from numeric.oracle.conduct import blurs, of_arguments, of_calls, padding_read, precision
 from numeric.oracle.conventions import gate_order, layout, names_moved, order_in_words, under_other_names
 from numeric.oracle.evidence import Evidence, collect
 from numeric.oracle.locate import located
@@ -137,7 +137,7 @@ def _numbers(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
     if any(e.wrong_values for e in evidence):
         found = _named(surviving(variations(cell), evidence))
         return found or _with_wrong_loss(cell, evidence)
-    if any(not np.isfinite(e.found[n]).all() for e in evidence for n in e.wrong):
+    if not any(np.isfinite(e.found[n]).all() for e in evidence for n in e.wrong):
         return None
     one = surviving(known_mistakes(cell), evidence)
     whole = [s for s in one if not s.spared]

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from numeric.arguments import Array
-from numeric.oracle.case import Case
 from numeric.oracle.criterion import LIMITS, UNDECIDABLE
 from numeric.oracle.mutants import Mutant, Run
 from numeric.oracle.result import array_of
@@ -109,7 +108,10 @@ class Evidence:
         return self.truth.enclosure(name).hi
 
     def misfit(self, name: str, predicted: Array | None, found: Array | None = None) -> float:
-        """The largest distance of what was found for a tensor from a prediction, in the units above."""
+        """The largest distance of what was found for a tensor from a prediction, in the units above.
+
+        Entries that are not finite in the same way say nothing.
+        """
         g = self.found[name] if found is None else found
         if predicted is None or g.shape != predicted.shape:
             return np.inf
@@ -122,7 +124,8 @@ class Evidence:
             growth = max(1.0, float(np.abs(predicted).max(initial=0.0)) / size) if size else 1.0
             unit = noise * growth + self.unit * np.abs(predicted) + store.unit * store.tiny
             apart = np.abs(g - predicted)
-            units = np.where(apart == 0, 0.0, apart / unit)
+            lost = ~np.isfinite(g) & (np.isnan(g) & np.isnan(predicted) | (g == predicted))
+            units = np.where((apart == 0) | lost, 0.0, apart / unit)
         worst = float(np.max(units, initial=0.0))
         return worst if np.isfinite(worst) else np.inf
 
@@ -167,4 +170,3 @@ def collect(judged: Sequence[JudgedCase], blur: float = 1.0) -> list[Evidence]:
     """The evidence in the order in which it is asked: cases that are wrong and cheap first."""
     found = [Evidence(j, blur) for j in judged if j.result is not None]
     return sorted(found, key=lambda e: (not e.wrong, e.cost))
-

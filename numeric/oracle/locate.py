@@ -36,7 +36,9 @@ def _forward(wrong: Sequence[Evidence]) -> Iterator[str]:
     values = list(dict.fromkeys(n for e in wrong for n in e.wrong_values))
     outputs = [n[8:] for n in values if n.startswith("outputs.")]
     if outputs:
-        first = min(_wrong_steps(e, f"outputs.{n}")[0] for e in wrong for n in outputs if _wrong_steps(e, f"outputs.{n}"))
+        first = min(
+            _wrong_steps(e, f"outputs.{n}")[0] for e in wrong for n in outputs if _wrong_steps(e, f"outputs.{n}")
+        )
         yield f"the forward pass is wrong already: {_list(outputs)}, from t = {first} on"
         if not any(e.wrong for e in wrong):
             yield "the gradients are right"

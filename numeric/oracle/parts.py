@@ -1,6 +1,6 @@
 """Sums over sequences and steps of which a part is missing, or counted twice.
 
-    dW = sum over t and b of w(t, b) g(t, b)        right: w = 1
+dW = sum over t and b of w(t, b) g(t, b)        right: w = 1
 """
 
 from __future__ import annotations

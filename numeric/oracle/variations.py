@@ -83,7 +83,9 @@ def _variations(cell: Cell) -> Iterator[Variation]:
 
 def _of_the_data() -> Iterator[Variation]:
     yield Variation("initial-state-ignored", "the initial states are taken as zero", _without_initial)
-    yield Variation("padding-counted", "lengths are ignored: padding is read and counted like any step", _without_lengths)
+    yield Variation(
+        "padding-counted", "lengths are ignored: padding is read and counted like any step", _without_lengths
+    )
     yield Variation("truncation-ignored", "the gradient is not truncated", lambda c: replace(c, truncate=None))
     yield Variation(
         "truncation-differs", "k1 and k2 of the truncation are exchanged",

@@ -19,8 +19,8 @@ import numpy as np
 
 import derive
 from derive.cell import Cell
-from numeric.oracle.case import Case
 from numeric.oracle.calling import Outcome
+from numeric.oracle.case import Case
 from numeric.oracle.diagnose import diagnose
 from numeric.oracle.families import default_cases
 from numeric.oracle.judge import JudgedCase, Scope, judge_case
