@@ -18,7 +18,7 @@ from numeric.arguments import Array
 from numeric.oracle.evidence import Evidence
 from numeric.oracle.mutants import RIGHT, Mutant, mutants
 
-__all__ = ["FACTORS", "Candidate", "Survivor", "factors", "known_mistakes", "surviving", "words_of"]
+__all__ = ["FACTORS", "Candidate", "Predict", "Survivor", "factors", "known_mistakes", "surviving", "words_of"]
 
 Predict = Callable[[Evidence], Mapping[str, Array] | None]
 

@@ -21,6 +21,12 @@ from numeric.tangent import program_of
 
 __all__ = ["LayoutFound", "gate_order", "layout", "names_moved", "under_other_names"]
 
+
+def _reshaped(x: Array, shape: tuple[int, ...], *, squeezed: bool = False) -> Array:
+    alike = x.size == np.prod(shape) and (x.squeeze().shape == np.empty(shape).squeeze().shape if squeezed else True)
+    return x.reshape(shape) if alike and x.shape != shape else x
+
+
 #: A layout in words, and how an array of it is turned into ours; the shape is ours.
 LAYOUTS: tuple[tuple[str, Callable[[Array, tuple[int, ...]], Array]], ...] = (
     ("transposed, (columns, rows), as Keras and Flax have it", lambda x, shape: x.T if x.ndim == 2 else x),
@@ -28,14 +34,9 @@ LAYOUTS: tuple[tuple[str, Callable[[Array, tuple[int, ...]], Array]], ...] = (
     ("(T, size, B), the sequences last", lambda x, shape: x.transpose(0, 2, 1) if x.ndim == 3 else x),
     ("(size, B), the sequences last", lambda x, shape: x.T if x.ndim == 2 else x),
     ("without its axes of size 1, or with more of them", lambda x, shape: _reshaped(x, shape, squeezed=True)),
-    ("flat, row by row", lambda x, shape: _reshaped(x, shape)),
+    ("flat, row by row", _reshaped),
     ("flat, column by column", lambda x, shape: _reshaped(x, shape[::-1]).T),
 )
-
-
-def _reshaped(x: Array, shape: tuple[int, ...], *, squeezed: bool = False) -> Array:
-    alike = x.size == np.prod(shape) and (x.squeeze().shape == np.empty(shape).squeeze().shape if squeezed else True)
-    return x.reshape(shape) if alike and x.shape != shape else x
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def layout(cell: Cell, evidence: Sequence[Evidence]) -> LayoutFound | None:
 
 def _fits(e: Evidence, name: str, turned: Callable[..., Array], x: Array, words: str) -> bool:
     parameter = name in e.case.params
-    if (words.startswith("transposed") and not parameter) or (words.startswith("(size, B)") and parameter):
+    if words.startswith("(size, B)" if parameter else "transposed"):
         return False
     exact = e.exact(name)
     again = turned(x, exact.shape)

@@ -33,10 +33,7 @@ def diagnose(cell: Cell, judged: Sequence[Any], asked: Any) -> Diagnosis:
     if not evidence:
         return Diagnosis()
     arguments, calls = of_arguments(judged), of_calls(evidence)
-    if calls is not None:
-        numbers = Diagnosis(calls.name, calls.sentence)
-    else:
-        numbers = explained(cell, evidence)
+    numbers = Diagnosis(calls.name, calls.sentence) if calls else explained(cell, evidence)
     if arguments is not None:
         numbers = _with(arguments.name, arguments.sentence, numbers)
     return numbers
@@ -77,7 +74,7 @@ def _names(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
 
 def _layout(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
     found = layout(cell, evidence)
-    return found and Diagnosis(found.mistake, found.words if found.mistake else "", convention=found.words)
+    return Diagnosis(found.mistake, found.words if found.mistake else "", convention=found.words) if found else None
 
 
 def _with_order(cell: Cell, evidence: Sequence[Evidence], found: Diagnosis) -> Diagnosis:
@@ -101,7 +98,7 @@ def _moved(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
 
 def _padding(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
     found = padding_read(evidence)
-    return found and Diagnosis(found.name, found.sentence)
+    return Diagnosis(found.name, found.sentence) if found else None
 
 
 # -------------------------------------------------------------------------------------------------------------- numbers
@@ -200,7 +197,7 @@ def _best(answers: Sequence[Answer]) -> Diagnosis | None:
 
 def _precision(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
     found = precision(evidence)
-    return found and Diagnosis(found.name, found.sentence)
+    return Diagnosis(found.name, found.sentence) if found else None
 
 
 def _numbers_of_few_bits(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:

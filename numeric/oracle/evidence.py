@@ -79,7 +79,7 @@ class Evidence:
         """What a prediction takes, roughly."""
         return self.case.T * (20 + self.case.B)
 
-    # ------------------------------------------------------------------------------------------------- what was returned
+    # ------------------------------------------------------------------------------------------------ what was returned
 
     @cached_property
     def raw(self) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """In which order frameworks keep the blocks of the gates, and how one says it.
 
-PyTorch: torch.nn.LSTM, GRU; Keras: keras.layers.LSTM, GRU; ONNX: operators LSTM, GRU; TF1: tf.nn.rnn_cell.BasicLSTMCell,
-whose j is g.  A gate that a cell calls by one of several names is the same gate.
+PyTorch: torch.nn.LSTM, GRU; Keras: keras.layers.LSTM, GRU; ONNX: operators LSTM, GRU; TF1:
+tf.nn.rnn_cell.BasicLSTMCell, whose j is g.  A gate that a cell calls by one of several names is the same gate.
 """
 
 from __future__ import annotations

@@ -36,10 +36,9 @@ def _forward(wrong: Sequence[Evidence]) -> Iterator[str]:
     values = list(dict.fromkeys(n for e in wrong for n in e.wrong_values))
     outputs = [n[8:] for n in values if n.startswith("outputs.")]
     if outputs:
-        first = min(
-            _wrong_steps(e, f"outputs.{n}")[0] for e in wrong for n in outputs if _wrong_steps(e, f"outputs.{n}")
-        )
-        yield f"the forward pass is wrong already: {_list(outputs)}, from t = {first} on"
+        steps = [t for e in wrong for n in e.wrong_values if n != "loss" for t in _wrong_steps(e, n)]
+        since = f", from t = {min(steps)} on" if steps else ""
+        yield f"the forward pass is wrong already: {_list(outputs)}{since}"
         if not any(e.wrong for e in wrong):
             yield "the gradients are right"
     elif "loss" in values and not any(e.wrong for e in wrong):
@@ -154,10 +153,10 @@ def _traced(wrong: Sequence[Evidence]) -> Iterator[str]:
         for name, found in trace.items():
             back = name.startswith("dL_d")
             symbol = at(name.removeprefix("dL_d"))
-            steps = [(d if back else run.tape)[t].get(symbol) for t in range(e.case.T)]
-            if any(x is None for x in steps) or found.shape != (e.case.T, *np.shape(steps[0])):
+            steps = [np.asarray(x[symbol]) for x in (d if back else run.tape) if symbol in x]
+            if len(steps) != e.case.T or found.shape != (e.case.T, *steps[0].shape):
                 continue
-            bad = [t + 1 for t, x in enumerate(steps) if not _close(found[t], np.asarray(x), e)]
+            bad = [t + 1 for t, x in enumerate(steps) if not _close(found[t], x, e)]
             if bad:
                 first = max(bad) if back else min(bad)
                 yield f"in the trace, {name} is wrong first at t = {first} ({e.case.id})"
@@ -169,7 +168,7 @@ def _close(found: Array, right: Array, e: Evidence) -> bool:
     return bool(np.abs(found - right).max(initial=0.0) <= np.sqrt(e.unit) * np.abs(right).max(initial=1e-300))
 
 
-# ------------------------------------------------------------------------------------------------- sequences and entries
+# ------------------------------------------------------------------------------------------------ sequences and entries
 
 
 def _sequences(wrong: Sequence[Evidence]) -> Iterator[str]:

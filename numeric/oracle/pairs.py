@@ -1,9 +1,9 @@
 """Several known mistakes at once.
 
-Two ways to look, both without trying every pair.  A mistake of the recursion, or none, explains some tensors of a case;
-each of the rest is a parameter whose own sum is wrong, too: one of the few mistakes that this sum can have, on top of
-the first.  Or two mistakes of the recursion: within one step each of them reaches certain tensors only, so a tensor that
-one alone can reach must be what that one gives.  What is left is run, on the cheapest case first.
+Two ways to look, both without trying every pair.  A mistake of the recursion, or none, explains some tensors of a
+case; each of the rest is a parameter whose own sum is wrong, too: one of the few mistakes that this sum can have, on
+top of the first.  Or two mistakes of the recursion: within one step each of them reaches certain tensors only, so a
+tensor that one alone can reach must be what that one gives.  What is left is run, on the cheapest case first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import combinations, product
 from derive.adjoint import Backward
 from derive.cell import Cell
 from numeric.arguments import Array
-from numeric.oracle.candidates import Candidate, of_mutant, surviving, words_of
+from numeric.oracle.candidates import Candidate, Predict, of_mutant, surviving, words_of
 from numeric.oracle.compose import both, changed_sums, downstream, nothing_wrong, right_program
 from numeric.oracle.evidence import Evidence
 from numeric.oracle.mutants import Mutant, mutants
@@ -29,7 +29,7 @@ TRIED = 1200
 BASES, NAMES = 24, 4
 
 
-# --------------------------------------------------------------------------------------- a mistake, and sums on top of it
+# ------------------------------------------------------------------------------------- a mistake, and sums on top of it
 
 
 @dataclass
@@ -119,7 +119,7 @@ def likely_bases(known: Sequence[Mutant], right: Backward, e: Evidence, cell: Ce
     return [m for _, m in sorted(scores, key=lambda x: -x[0])[:BASES]]
 
 
-# ------------------------------------------------------------------------------------------ two mistakes of the recursion
+# ---------------------------------------------------------------------------------------- two mistakes of the recursion
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def pairs(cell: Cell, evidence: Sequence[Evidence]) -> list[Candidate]:
     return found
 
 
-def _predict(mixed: Mutant):  # type: ignore[no-untyped-def]
+def _predict(mixed: Mutant) -> Predict:
     return lambda e: e.run.gradient(mixed)
 
 

@@ -30,8 +30,10 @@ __all__ = ["variations"]
 
 @dataclass(frozen=True, eq=False)
 class Variation:
-    """``change`` gives the other case, None where there is none; ``names`` where each gradient stands there, with .T for
-    a transpose."""
+    """``change`` gives the other case, None where there is none.
+
+    ``names`` says where each gradient stands there, with .T for a transpose.
+    """
 
     name: str
     sentence: str
