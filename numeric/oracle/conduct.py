@@ -141,7 +141,14 @@ def _is_noise(e: Evidence, ratio: float) -> bool:
     if set(e.found) != set(e.judged.measured):
         return False
     wrong = np.concatenate([e.judged.measured[n].units.ravel() for n in (*e.wrong, *e.wrong_values)]) / ratio
-    return bool(np.median(wrong[np.isfinite(wrong) & (wrong > 0)]) > 2.0**-10)
+    typical = float(np.median(wrong[np.isfinite(wrong) & (wrong > 0)]))
+    return typical > 2.0**-6 and not all(_is_multiple(e, n) for n in e.wrong)
+
+
+def _is_multiple(e: Evidence, name: str) -> bool:
+    """Whether a tensor is the right one times a number, and its error no noise."""
+    exact, found = e.exact(name), e.found[name]
+    return exact.size > 1 and e.fits(name, exact * (np.vdot(exact, found) / np.vdot(exact, exact)))
 
 
 # -------------------------------------------------------------------------------------------------------------- padding

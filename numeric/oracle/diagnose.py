@@ -17,6 +17,7 @@ from derive.cell import Cell
 from numeric.oracle.candidates import Candidate, factors, known_mistakes, surviving, words_of
 from numeric.oracle.conduct import blurs, of_arguments, of_calls, padding_read, precision
 from numeric.oracle.conventions import gate_order, layout, names_moved, order_in_words, under_other_names
+from numeric.oracle.criterion import LIMITS
 from numeric.oracle.evidence import Evidence, collect
 from numeric.oracle.locate import located
 from numeric.oracle.pairs import assembled, pairs
@@ -203,6 +204,8 @@ def _precision(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
 def _numbers_of_few_bits(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
     """A mistake in results that were computed in a shorter type than they should be."""
     for name, unit in blurs(evidence)[:1]:
+        if not all(e.noisy for e in evidence if LIMITS[e.case.dtype].unit < unit):
+            return None
         blurred = sorted((e.blurred(unit) for e in evidence), key=lambda e: (not e.wrong, e.cost))
         if any(e.wrong for e in blurred):
             found = _named(surviving([*known_mistakes(cell), *factors()], blurred))

@@ -144,6 +144,12 @@ class Evidence:
         """Gradients that are wrong."""
         return tuple(n for n in self.found if n in self.case.gradients() and n not in self.right)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether nearly every gradient that is not zero is wrong, as it is where all arithmetic has too few bits."""
+        there = [n for n in self.gradients_found if self.exact(n).any()]
+        return sum(n in self.wrong for n in there) >= 0.8 * len(there)
+
     @cached_property
     def gradients_found(self) -> tuple[str, ...]:
         """Gradients that can be compared."""

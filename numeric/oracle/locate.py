@@ -9,8 +9,9 @@ import numpy as np
 from derive.adjoint import differentiate_step
 from derive.cell import Cell
 from derive.mistakes.order import gate_groups
-from derive.notation import at
+from derive.notation import at, time_of
 from numeric.arguments import Array
+from numeric.oracle.compose import downstream, right_program
 from numeric.oracle.evidence import REPRODUCES, Evidence
 from numeric.oracle.frameworks import gate_names
 from numeric.tangent import program_of
@@ -87,6 +88,25 @@ def _tensors(cell: Cell, evidence: Sequence[Evidence]) -> Iterator[str]:
         yield f"only the gradient{_s(bad)} of {_list(list(bad))} {_is(bad)} wrong{path}"
     else:
         yield f"the gradient{_s(right)} of {_list(right)} {_is(right)} right, those of {_list(list(bad))} wrong"
+    source = _source(cell, [e for e in evidence if e.wrong])
+    if source and not gate and len(bad) > 1:
+        yield f"what comes from dL/d{source} is wrong, the rest is right: look at dL/d{source}"
+
+
+def _source(cell: Cell, wrong: Sequence[Evidence]) -> str:
+    """The last equation of the cell whose derivative reaches what is wrong, and nothing that is right."""
+    e = min(wrong, key=lambda e: (e.case.T > 1, e.cost))
+    right = right_program(cell)
+    names, found = set(e.gradients_found), ""
+    if e.case.T == 1 and len(e.wrong) == 1 and e.wrong[0][:-1] in cell.states:
+        return str(at(e.wrong[0][:-1], -1))
+    for symbol in (s for s in right.flows if time_of(s)[1] == 0 and time_of(s)[0] in cell.equations):
+        reached = downstream(right, [symbol])
+        if e.case.T > 1 and reached & {f"{s}0" for s in cell.states}:
+            reached |= downstream(right, [at(s) for s in cell.states])
+        if reached & names == set(e.wrong):
+            found = str(symbol)
+    return found
 
 
 def _gate(cell: Cell, names: Sequence[str]) -> str:

@@ -6,19 +6,19 @@ loop, found by the shape of the cell's own derivation: so every mistake applies 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from sympy import Symbol
+from sympy import Rational, Symbol
 
 from derive.adjoint import Backward, differentiate_step
 from derive.algebra import evaluate
 from derive.cell import Cell
 from derive.mistakes.loop import LoopMistake, as_loop
-from derive.mistakes.sums import LOSS_EDITS, SUM_EDITS, LossEdit
+from derive.mistakes.sums import LOSS_EDITS, STEPS, SUM_EDITS, LossEdit, SumEdit
 from derive.mistakes.table import LOOP_MISTAKES, plant, sentence
 from derive.notation import at
 from derive.program import Program
@@ -72,10 +72,24 @@ def mutants(cell: Cell) -> tuple[Mutant, ...]:
     out = [Mutant(p.mistake, "step", p.where, p.says, p.backward, also=p.also) for p in plant(backward)]
     out += [Mutant(e.mistake, "loss", "the loss", e.says, backward, loss=e) for e in LOSS_EDITS]
     for edit in SUM_EDITS:
-        out.append(Mutant(edit.mistake, "sum", "the sum over time", edit.says, backward, as_loop(edit)))
-    out += [Mutant(loop.name, "loop", "the loop", loop.says, backward, loop) for loop in LOOP_MISTAKES]
+        loop = replace(as_loop(edit), combine=_weighed(edit))
+        out.append(Mutant(edit.mistake, "sum", "the sum over time", edit.says, backward, loop))
+    loops = [loop for loop in LOOP_MISTAKES if loop.combine is RIGHT.combine]  # the others are those sums
+    out += [Mutant(loop.name, "loop", "the loop", loop.says, backward, loop) for loop in loops]
     says = "the gradient is not truncated"
     return (*out, Mutant(UNTRUNCATED, "loop", "the loop", says, backward, replace(RIGHT, name=UNTRUNCATED), whole=True))
+
+
+def _weighed(edit: SumEdit) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Each step's terms of the parameters times their coefficient, of a single step, too."""
+
+    def combine(steps: Sequence[Any]) -> Sequence[Any]:
+        n = len(steps)
+        c = [edit.every + (edit.first if t == 0 else 0) + (edit.last if t == n - 1 else 0) for t in range(n)]
+        exact = [Rational(x.subs(STEPS, n)) for x in c]
+        return [{k: int(r.p) * x / int(r.q) for k, x in s.items()} for r, s in zip(exact, steps, strict=True)]
+
+    return combine
 
 
 class _Told:

@@ -3,8 +3,9 @@
     python -m tests.benchmarks.oracle_mistakes [CELL ...]
 
 Every mistake of the catalogue, at every place of a cell, is an implementation under test: it returns what the mistake
-gives for a case, and fails where shapes do not conform.  A name counts as exact where it is the mistake's own, or is
-given among those that fit as well.
+gives for a case, and fails where shapes do not conform.  It is computed with other rounding than the diagnosis has: in
+float32 for a float32 case, otherwise in the longest floats of the processor, rounded.  A name counts as exact where it
+is the mistake's own, or is given among those that fit as well.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 import derive
+from derive.adjoint import differentiate_step
 from derive.cell import Cell
+from numeric.arguments import Array
+from numeric.float_arrays import FloatArithmetic
+from numeric.interpret import Interpreter
 from numeric.oracle.calling import Outcome
 from numeric.oracle.case import Case
 from numeric.oracle.diagnose import diagnose
@@ -26,8 +32,26 @@ from numeric.oracle.families import default_cases
 from numeric.oracle.judge import JudgedCase, Scope, judge_case
 from numeric.oracle.mutants import Mutant, Run, mutants
 from numeric.oracle.store import Store
+from numeric.tangent import program_of
 
-__all__ = ["Returned", "Score", "judged_by", "score"]
+__all__ = ["Planted", "Returned", "Score", "judged_by", "score"]
+
+
+class Planted(Run):
+    """Gradients of a case as somebody else's arithmetic has them."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        arithmetic = FloatArithmetic(np.float32 if case.dtype == "float32" else np.longdouble)
+        self.interpreter = Interpreter(program_of(case.parsed), case.problem, arithmetic)
+        self.tapes = {self.interpreter.program: self.interpreter.tape}
+
+    @cached_property
+    def right(self) -> dict[str, Array]:
+        """The right gradients, in float64."""
+        with np.errstate(all="ignore"):
+            found = self.interpreter.run(differentiate_step(self.interpreter.program)).gradients
+        return {n: np.asarray(g, np.float64) for n, g in found.items()}
 
 
 class Returned:
@@ -57,6 +81,7 @@ class Score:
     planted: int
     detected: int
     named: int
+    first: int
     wrong: tuple[str, ...]
     undetected: tuple[str, ...]
     unnamed: tuple[str, ...]
@@ -67,7 +92,8 @@ class Score:
         share = 100 * self.named / max(1, self.planted)
         return (
             f"{self.cell}: {self.planted} mistakes, {self.detected} detected, {self.named} named ({share:.1f} %), "
-            f"{len(self.wrong)} otherwise, {len(self.unnamed)} without a name, {len(self.hidden)} change nothing; "
+            f"{self.first} of them first, {len(self.wrong)} otherwise, {len(self.unnamed)} without a name, "
+            f"{len(self.hidden)} change nothing; "
             f"{self.seconds / max(1, self.planted):.2f} s for one"
         )
 
@@ -78,13 +104,13 @@ def judged_by(results: Mapping[str, Any], cases: Sequence[Case], store: Store) -
     return [judge_case(caller, case, Scope(), store) for case in cases]
 
 
-def changes(found: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+def changes(found: Mapping[str, Any], right: Mapping[str, Any], tight: float = 1e-5) -> bool:
     """Whether a mistake changes a number by more than rounding; a failure does."""
     if not found:
         return True
     for n, g in right.items():
         size = np.abs(g).max(initial=0.0)
-        if g.shape != found[n].shape or not np.allclose(found[n], g, rtol=1e-9, atol=1e-11 * size):
+        if g.shape != found[n].shape or not np.allclose(found[n], g, rtol=tight, atol=tight * size):
             return True
     return False
 
@@ -93,8 +119,8 @@ def score(cell: Cell, cases: Sequence[Case] | None = None, planted: Sequence[Mut
     """All known mistakes of a cell as implementations under test."""
     cases = tuple(default_cases(cell) if cases is None else cases)
     store, start = Store(), time.perf_counter()
-    runs = {case.id: Run(case) for case in cases}
-    detected, named, total = 0, 0, 0
+    runs = {case.id: Planted(case) for case in cases}
+    detected, named, first, total = 0, 0, 0, 0
     wrong, undetected, unnamed, hidden = [], [], [], []
     for m in mutants(cell) if planted is None else planted:
         results = {i: run.gradient(m) for i, run in runs.items()}
@@ -112,12 +138,13 @@ def score(cell: Cell, cases: Sequence[Case] | None = None, planted: Sequence[Mut
         names = {answer.mistake, *answer.alternatives}
         if names & {m.name, *m.also}:
             named += 1
+            first += answer.mistake in (m.name, *m.also)
         elif answer.mistake:
             wrong.append(f"{m.label} -> {answer.mistake}")
         else:
             unnamed.append(m.label)
     return Score(
-        cell.name, total, detected, named, tuple(wrong), tuple(undetected), tuple(unnamed), tuple(hidden),
+        cell.name, total, detected, named, first, tuple(wrong), tuple(undetected), tuple(unnamed), tuple(hidden),
         time.perf_counter() - start,
     )  # fmt: skip
 
