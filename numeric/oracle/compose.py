@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any
 
 from derive.adjoint import Backward, differentiate_step
@@ -18,11 +19,13 @@ __all__ = ["both", "changed_sums", "downstream", "nothing_wrong", "right_program
 Sums = Mapping[Any, tuple[Any, ...]]
 
 
+@lru_cache(maxsize=64)
 def right_program(cell: Cell) -> Backward:
     """The right one, in the form that the known mistakes are edits of."""
     return differentiate_step(program_of(cell))
 
 
+@lru_cache(maxsize=64)
 def nothing_wrong(cell: Cell) -> Mutant:
     """No mistake, as one that others can be put on."""
     return Mutant("", "step", "", "", right_program(cell))
@@ -33,6 +36,7 @@ def sums(b: Backward) -> dict[Any, tuple[Any, ...]]:
     return {**b.flows, **b.matrices}
 
 
+@lru_cache(maxsize=4096)
 def changed_sums(right: Backward, wrong: Backward) -> dict[Any, tuple[Any, ...]]:
     """The sums in which a program is not the right one, as they are there; nodes that only it has do not count."""
     known = sums(right)

@@ -78,7 +78,7 @@ class Assembled:
 def assembled(cell: Cell, evidence: Sequence[Evidence]) -> list[Assembled]:
     """Every mistake of the recursion, or none, with mistakes of single sums that together give all numbers."""
     right, known = right_program(cell), mutants(cell)
-    first = max(evidence, key=lambda e: (len(e.wrong), -e.cost))
+    first = most_wrong(evidence)
     leaves = {n: [m for m in known if is_sum_of(right, m, n)] for n in cell.parameters}
     bases = [nothing_wrong(cell), *likely_bases(known, right, first, cell)]
     out = []
@@ -136,9 +136,11 @@ def pairs(cell: Cell, evidence: Sequence[Evidence]) -> list[Candidate]:
     """Pairs of mistakes of the recursion that give all numbers of all cases."""
     right = right_program(cell)
     probe = min(evidence, key=lambda e: (e.case.T > 1, e.cost))
+    most = most_wrong(evidence)
+    known = [m for m in mutants(cell) if plausible(most, m)]
     order = sorted(evidence, key=lambda e: (e is not probe, not e.wrong, e.cost))
     found, tried = [], 0
-    for a, b in likely(marks(cell, right, probe), len(probe.gradients_found), bool(probe.wrong)):
+    for a, b in likely(marks(known, right, probe), len(probe.gradients_found), bool(probe.wrong)):
         mixed = both(right, a, b)
         if mixed is None:
             continue
@@ -155,18 +157,33 @@ def _predict(mixed: Mutant) -> Predict:
     return lambda e: e.run.gradient(mixed)
 
 
-def marks(cell: Cell, right: Backward, probe: Evidence) -> list[Mark]:
-    """What each known mistake does to the probe."""
+def most_wrong(evidence: Sequence[Evidence]) -> Evidence:
+    """The case in which most is wrong; of several the cheapest."""
+    return max(evidence, key=lambda e: (len(e.wrong), -e.cost))
+
+
+def plausible(e: Evidence, m: Mutant) -> bool:
+    """Whether a mistake changes what is wrong rather than what is right, which another one would have to undo."""
+    predicted = e.predicted(m)
+    if not predicted:
+        return predicted is None
+    changed = [n for n in e.gradients_found if not same_numbers(e, n, predicted.get(n))]
+    return 2 * sum(n in e.wrong for n in changed) >= len(changed)
+
+
+def marks(known: Sequence[Mutant], right: Backward, probe: Evidence) -> list[Mark]:
+    """What each mistake does to the probe."""
     names = probe.gradients_found
     out = []
-    for m in mutants(cell):
+    for m in known:
         predicted = probe.predicted(m)
         if predicted is not None and not predicted:
             continue
         given = probe.run.right if predicted is None else predicted
         shows = any(not same_numbers(probe, n, given.get(n)) for n in names)
         fits = bits(probe.fits(n, given.get(n)) for n in names)
-        out.append(Mark(m, fits, bits(n in reach(right, m, names, probe, shows) for n in names), shows))
+        reached = reach(right, m, names, probe, shows)
+        out.append(Mark(m, fits, bits(n in reached for n in names), shows))
     return out
 
 

@@ -10,6 +10,7 @@ is the mistake's own, or is given among those that fit as well.
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from numeric.float_arrays import FloatArithmetic
 from numeric.interpret import Interpreter
 from numeric.oracle.calling import Outcome
 from numeric.oracle.case import Case
+from numeric.oracle.compose import both, right_program
 from numeric.oracle.diagnose import diagnose
 from numeric.oracle.families import default_cases
 from numeric.oracle.judge import JudgedCase, Scope, judge_case
@@ -34,7 +36,7 @@ from numeric.oracle.mutants import Mutant, Run, mutants
 from numeric.oracle.store import Store
 from numeric.tangent import program_of
 
-__all__ = ["Planted", "Returned", "Score", "judged_by", "score"]
+__all__ = ["PairScore", "Planted", "Returned", "Score", "judged_by", "score", "score_pairs"]
 
 
 class Planted(Run):
@@ -149,9 +151,68 @@ def score(cell: Cell, cases: Sequence[Case] | None = None, planted: Sequence[Mut
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class PairScore:
+    """Of random pairs of mistakes: how many are given both names, how many none, and which another name."""
+
+    cell: str
+    planted: int
+    named: int
+    unnamed: tuple[str, ...]
+    wrong: tuple[str, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cell}: {self.planted} pairs, {self.named} named, {len(self.unnamed)} left unnamed, "
+            f"{len(self.wrong)} given another name; {self.seconds / max(1, self.planted):.2f} s for one"
+        )
+
+
+def score_pairs(cell: Cell, cases: Sequence[Case] | None = None, *, count: int = 10, seed: int = 3) -> PairScore:
+    """Two known mistakes at once, drawn at random, each of which changes what the other one gives."""
+    cases = tuple(default_cases(cell) if cases is None else cases)
+    store, start, numbers = Store(), time.perf_counter(), random.Random(seed)
+    runs = {case.id: Planted(case) for case in cases}
+    named, unnamed, wrong = 0, [], []
+    for _ in range(count):
+        a, b, pair, results = _some_pair(cell, runs, numbers)
+        judged = judged_by({i: {"grads": g} if g else {} for i, g in results.items()}, cases, store)
+        answer = diagnose(cell, [j for j in judged if j.result is not None], Scope())
+        names, said = {answer.mistake, *answer.alternatives}, f"{a.label} with {b.label}"
+        if names & {f"{a.name}+{b.name}", f"{b.name}+{a.name}", pair.name}:
+            named += 1
+        elif answer.mistake is None:
+            unnamed.append(said)
+        else:
+            wrong.append(f"{said} -> {answer.mistake}")
+    return PairScore(cell.name, count, named, tuple(unnamed), tuple(wrong), time.perf_counter() - start)
+
+
+def _some_pair(
+    cell: Cell, runs: Mapping[str, Run], numbers: random.Random
+) -> tuple[Mutant, Mutant, Mutant, dict[str, Any]]:
+    """Two mistakes and both together; in some case they give what neither gives."""
+    while True:
+        a, b = numbers.sample(mutants(cell), 2)
+        pair = both(right_program(cell), a, b)
+        if pair is None:
+            continue
+        found = {i: run.gradient(pair) for i, run in runs.items()}
+        if all(_is_more(found, one, runs) for one in (a, b)):
+            return a, b, pair, found
+
+
+def _is_more(found: Mapping[str, Any], one: Mutant, runs: Mapping[str, Run]) -> bool:
+    """Whether a pair gives other numbers than one of the two, in some case in which both can be computed."""
+    own = {i: run.right if (g := run.gradient(one)) is None else g for i, run in runs.items()}
+    return any(changes(g, own[i]) for i, g in found.items() if g and own[i])
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:] or derive.cells():
         found = score(derive.load(name))
+        print(score_pairs(derive.load(name)))
         print(found)
         for what in ("wrong", "undetected", "unnamed"):
             for line in getattr(found, what):
