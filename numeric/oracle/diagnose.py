@@ -124,6 +124,9 @@ def _values_alone(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
         found = surviving(list(factors()), evidence)
         how = f": {found[0].candidate.sentence}" if found else ""
         return Diagnosis("loss-value", f"the value of the loss is wrong{how}; the gradients are right")
+    found = surviving(variations(cell), evidence)
+    if found or not any(e.gradients_found for e in evidence):
+        return _named(found)
     first, *rest = located(cell, evidence)
     return Diagnosis("outputs-wrong", f"{first}; the gradients are right", details=tuple(rest[1:]))
 

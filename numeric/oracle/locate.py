@@ -40,7 +40,7 @@ def _forward(wrong: Sequence[Evidence]) -> Iterator[str]:
         steps = [t for e in wrong for n in e.wrong_values if n != "loss" for t in _wrong_steps(e, n)]
         since = f", from t = {min(steps)} on" if steps else ""
         yield f"the forward pass is wrong already: {_list(outputs)}{since}"
-        if not any(e.wrong for e in wrong):
+        if not any(e.wrong for e in wrong) and any(e.gradients_found for e in wrong):
             yield "the gradients are right"
     elif "loss" in values and not any(e.wrong for e in wrong):
         yield "the value of the loss is wrong, the gradients are right"

@@ -23,7 +23,7 @@ from numeric.oracle.mutants import Mutant, mutants
 __all__ = ["Assembled", "assembled", "pairs"]
 
 #: Pairs that are run, at most.
-TRIED = 1200
+TRIED = 500
 
 #: Mistakes that are put on others, and different ones in one result, at most.
 BASES, NAMES = 24, 4
