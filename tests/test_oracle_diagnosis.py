@@ -355,6 +355,15 @@ def test_few_bits_are_told_from_a_mistake() -> None:
     assert answer_to(lambda c: short(c, wrong), "tanh_rnn").mistake == f"precision-lost+{wrong.name}"
 
 
+def test_a_gradient_that_is_clipped_as_a_whole_is_found() -> None:
+    def gradient(case: Case) -> Tensors:
+        norm = np.sqrt(sum((run_of(case).right[n] ** 2).sum() for n in case.params))
+        return {n: g * min(1, 0.25 / norm) if n in case.params else g for n, g in run_of(case).right.items()}
+
+    found = answer_to(gradient, "tanh_rnn")
+    assert (found.mistake, "norm 0.25" in found.sentence) == ("clipped", True)
+
+
 def test_a_gradient_that_is_never_set_to_zero_is_stale() -> None:
     kept: Tensors = {}
 

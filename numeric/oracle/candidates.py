@@ -54,7 +54,7 @@ class Survivor:
         if predicted is not None and not predicted:
             return False
         for name in e.found:
-            mine = e.fits(name, (predicted or {}).get(name, e.exact(name)))
+            mine = e.fits(name, (predicted or {}).get(name, e.exact(name)), self.candidate.mutant)
             right = name in e.right
             if not mine and not (right and self.candidate.partly):
                 return False

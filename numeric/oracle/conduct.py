@@ -17,7 +17,7 @@ from numeric.oracle.result import Result
 if TYPE_CHECKING:
     from numeric.oracle.judge import JudgedCase
 
-__all__ = ["Behaviour", "blurs", "of_arguments", "of_calls", "padding_read", "precision"]
+__all__ = ["Behaviour", "blurs", "clipped", "of_arguments", "of_calls", "padding_read", "precision"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,37 @@ def _is_multiple(e: Evidence, name: str) -> bool:
     """Whether a tensor is the right one times a number, and its error no noise."""
     exact, found = e.exact(name), e.found[name]
     return exact.size > 1 and e.fits(name, exact * (np.vdot(exact, found) / np.vdot(exact, exact)))
+
+
+# ------------------------------------------------------------------------------------------------------------- clipping
+
+
+def clipped(evidence: Sequence[Evidence]) -> Behaviour | None:
+    """Gradients of parameters that are divided by one number, so that their norm is the same in every such case."""
+    cut = [e for e in evidence if e.wrong]
+    norms = [_norm_if_scaled(e) for e in cut]
+    known = [n for n in norms if n is not None]
+    if len(known) < 2 or len(known) < len(cut) or np.ptp(known) > 1e-5 * known[0]:
+        return None
+    if any(_norm(e) > known[0] * (1 + 1e-5) for e in evidence):
+        return None
+    return Behaviour("clipped", f"the whole gradient is clipped to the norm {known[0]:.7g}")
+
+
+def _norm(e: Evidence) -> float:
+    return float(np.sqrt(sum(float((e.found[n] ** 2).sum()) for n in _scaled(e))))
+
+
+def _scaled(e: Evidence) -> list[str]:
+    """The tensors that a norm is of: the parameters alone, or whatever is wrong."""
+    return [n for n in e.gradients_found if n in e.case.params or n in e.wrong]
+
+
+def _norm_if_scaled(e: Evidence) -> float | None:
+    """The norm of what was found, where it is less than one times what is right."""
+    right = np.concatenate([e.exact(n).ravel() for n in _scaled(e)])
+    c = _norm(e) / float(np.linalg.norm(right)) if right.any() else 1.0
+    return _norm(e) if c < 1 and all(e.fits(n, c * e.exact(n)) for n in _scaled(e)) else None
 
 
 # -------------------------------------------------------------------------------------------------------------- padding

@@ -15,7 +15,7 @@ import numpy as np
 
 from derive.cell import Cell
 from numeric.oracle.candidates import Candidate, factors, known_mistakes, surviving, words_of
-from numeric.oracle.conduct import blurs, of_arguments, of_calls, padding_read, precision
+from numeric.oracle.conduct import blurs, clipped, of_arguments, of_calls, padding_read, precision
 from numeric.oracle.conventions import gate_order, layout, names_moved, order_in_words, under_other_names
 from numeric.oracle.criterion import LIMITS
 from numeric.oracle.evidence import Evidence, collect
@@ -42,7 +42,7 @@ def diagnose(cell: Cell, judged: Sequence[Any], asked: Any) -> Diagnosis:
 
 def explained(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis:
     """What explains the numbers of the first calls."""
-    for look in (_names, _layout, _padding, _values_alone, _numbers, _precision, _numbers_of_few_bits):
+    for look in (_names, _layout, _padding, _values_alone, _numbers, _clipped, _precision, _numbers_of_few_bits):
         found = look(cell, evidence)
         if found is not None:
             return _with_order(cell, evidence, found)
@@ -197,6 +197,11 @@ def _best(answers: Sequence[Answer]) -> Diagnosis | None:
 
 
 # ------------------------------------------------------------------------------------------------------------ precision
+
+
+def _clipped(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
+    found = clipped(evidence)
+    return Diagnosis(found.name, found.sentence) if found else None
 
 
 def _precision(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:

@@ -61,16 +61,18 @@ def _not_finite(wrong: Sequence[Evidence]) -> Iterator[str]:
 
 
 def _multiple(wrong: Sequence[Evidence]) -> Iterator[str]:
-    """A tensor that is the right one times a number, the same one in every case."""
+    """Tensors that are the right ones times a number."""
+    constant: dict[str, list[str]] = {}
     for name in dict.fromkeys(n for e in wrong for n in e.wrong):
         own = [e for e in wrong if name in e.wrong and e.found[name].shape == e.exact(name).shape]
         with np.errstate(all="ignore"):
             ratios = [float(np.vdot(e.exact(name), e.found[name]) / np.vdot(e.exact(name), e.exact(name))) for e in own]
         if own and all(e.fits(name, c * e.exact(name)) for e, c in zip(own, ratios, strict=True)):
-            if np.ptp(ratios) <= 1e-6 * abs(ratios[0]):
-                yield f"the gradient of {name} is {ratios[0]:.9g} times the right one"
-            else:
-                yield f"the gradient of {name} is a multiple of the right one, another in each case"
+            same = np.ptp(ratios) <= 1e-6 * abs(ratios[0])
+            factor = f"{ratios[0]:.9g} times" if same else "a multiple, another in each case, of"
+            constant.setdefault(factor, []).append(name)
+    for factor, names in constant.items():
+        yield f"the gradient{_s(names)} of {_list(names)} {_is(names)} {factor} the right one{_s(names)}"
 
 
 def _tensors(cell: Cell, evidence: Sequence[Evidence]) -> Iterator[str]:

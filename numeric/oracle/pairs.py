@@ -47,10 +47,11 @@ class Assembled:
             return False
         for name in e.gradients_found:
             if name in self.leaves:
-                self.leaves[name] = [m for m in self.leaves[name] if e.fits(name, self.of(right, m, e).get(name))]
+                fits = [m for m in self.leaves[name] if e.fits(name, self.of(right, m, e).get(name), self.mixed[m])]
+                self.leaves[name] = fits
                 if not self.leaves[name]:
                     return False
-            elif not e.fits(name, (predicted or {}).get(name, e.exact(name))):
+            elif not e.fits(name, (predicted or {}).get(name, e.exact(name)), self.base):
                 return False
         return True
 
@@ -181,7 +182,7 @@ def marks(known: Sequence[Mutant], right: Backward, probe: Evidence) -> list[Mar
             continue
         given = probe.run.right if predicted is None else predicted
         shows = any(not same_numbers(probe, n, given.get(n)) for n in names)
-        fits = bits(probe.fits(n, given.get(n)) for n in names)
+        fits = bits(probe.fits(n, given.get(n), m) for n in names)
         reached = reach(right, m, names, probe, shows)
         out.append(Mark(m, fits, bits(n in reached for n in names), shows))
     return out
