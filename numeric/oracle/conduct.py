@@ -167,7 +167,7 @@ def clipped(evidence: Sequence[Evidence]) -> Behaviour | None:
 
 
 def _norm(e: Evidence) -> float:
-    return float(np.sqrt(sum(float((e.found[n] ** 2).sum()) for n in _scaled(e))))
+    return float(np.hypot.reduce(np.concatenate([e.found[n].ravel() for n in _scaled(e)])))
 
 
 def _scaled(e: Evidence) -> list[str]:

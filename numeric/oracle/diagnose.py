@@ -177,9 +177,10 @@ def _of_sums(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
     """Mistakes of single sums, by themselves or on top of another one."""
     answers = []
     for one in assembled(cell, evidence):
-        parts_of_it = ([one.base] if one.base.name else []) + one.cover()
-        names = "+".join(dict.fromkeys(m.name for m in parts_of_it))
-        answers.append(Answer(names, "; and ".join(dict.fromkeys(words_of(m) for m in parts_of_it))))
+        for leaves in one.covers():
+            every = ([one.base] if one.base.name else []) + leaves
+            names = "+".join(dict.fromkeys(m.name for m in every))
+            answers.append(Answer(names, "; and ".join(dict.fromkeys(words_of(m) for m in every))))
     return _best(answers)
 
 

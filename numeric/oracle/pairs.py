@@ -65,14 +65,14 @@ class Assembled:
         found = e.predicted(mixed)
         return e.run.right if found is None else found
 
-    def cover(self) -> list[Mutant]:
-        """The fewest mistakes, by name, that explain every tensor."""
+    def covers(self) -> list[list[Mutant]]:
+        """Every way to explain all tensors with as few mistakes, by name, as possible."""
         by_name = {n: [m.name for m in ms] for n, ms in self.leaves.items()}
         names = list(dict.fromkeys(x for ms in by_name.values() for x in ms))
         for size in range(1, NAMES + 1):
-            for chosen in combinations(names, size):
-                if all(set(chosen) & set(own) for own in by_name.values()):
-                    return [next(m for m in ms if m.name in chosen) for ms in self.leaves.values()]
+            whole = [c for c in combinations(names, size) if all(set(c) & set(own) for own in by_name.values())]
+            if whole:
+                return [[next(m for m in ms if m.name in c) for ms in self.leaves.values()] for c in whole]
         return []
 
 
@@ -89,7 +89,7 @@ def assembled(cell: Cell, evidence: Sequence[Evidence]) -> list[Assembled]:
         if not rest or any(n not in leaves for n in rest):
             continue
         one = Assembled(base, {n: list(leaves[n]) for n in rest})
-        if all(one.meets(right, e) for e in [first, *(e for e in evidence if e is not first)]) and one.cover():
+        if all(one.meets(right, e) for e in [first, *(e for e in evidence if e is not first)]) and one.covers():
             out.append(one)
     return out
 
