@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from derive.cell import Cell
 from derive.notation import FUNCTIONS, at
@@ -33,11 +34,16 @@ def gate_groups(cell: Cell, program: Program) -> tuple[tuple[str, ...], ...]:
     )
 
 
+@lru_cache(maxsize=64)
+def _groups(cell: Cell) -> tuple[tuple[str, ...], ...]:
+    return gate_groups(cell, cut(cell))
+
+
 def permuted(order: Order) -> Callable[[Gradient, Problem, int], Gradient]:
     """Whole gates' gradients in another order: gate k gets what belongs to gate order[k]."""
 
     def result(found: Gradient, problem: Problem, batch: int) -> Gradient:
-        groups = gate_groups(problem.cell, cut(problem.cell))
+        groups = _groups(problem.cell)
         given = {
             own: other
             for k, j in enumerate(order(len(groups)))

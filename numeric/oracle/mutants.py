@@ -6,19 +6,19 @@ loop, found by the shape of the cell's own derivation: so every mistake applies 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from sympy import Symbol
+from sympy import Rational, Symbol
 
 from derive.adjoint import Backward, differentiate_step
 from derive.algebra import evaluate
 from derive.cell import Cell
 from derive.mistakes.loop import LoopMistake, as_loop
-from derive.mistakes.sums import LOSS_EDITS, SUM_EDITS, LossEdit
+from derive.mistakes.sums import LOSS_EDITS, STEPS, SUM_EDITS, LossEdit, SumEdit
 from derive.mistakes.table import LOOP_MISTAKES, plant, sentence
 from derive.notation import at
 from derive.program import Program
@@ -29,9 +29,10 @@ from numeric.oracle.case import Case
 from numeric.tangent import program_of
 from numeric.truncated import Window, windows
 
-__all__ = ["RIGHT", "Mutant", "Run", "mutants"]
+__all__ = ["RIGHT", "UNTRUNCATED", "Mutant", "Run", "mutants"]
 
 RIGHT = LoopMistake("none", "the right loop")
+UNTRUNCATED = "truncation-ignored"
 P, Y, TARGET = at("p"), at("y"), at("target")
 
 
@@ -39,7 +40,8 @@ P, Y, TARGET = at("p"), at("y"), at("target")
 class Mutant:
     """One known mistake at one place of a cell's derivation.
 
-    ``kind`` is "step", "loss", "sum" or "loop"; ``also`` are other names that fit this edit.
+    ``kind`` is "step", "loss", "sum" or "loop"; ``also`` are other names that fit this edit; ``whole`` that the
+    gradient is not truncated where it should be.
     """
 
     name: str
@@ -50,11 +52,12 @@ class Mutant:
     loop: LoopMistake = RIGHT
     loss: LossEdit | None = None
     also: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def sentence(self) -> str:
         """What is done wrong, in general."""
-        return sentence(self.name)
+        return "the whole gradient where a truncated one was asked for" if self.whole else sentence(self.name)
 
     @property
     def label(self) -> str:
@@ -69,9 +72,24 @@ def mutants(cell: Cell) -> tuple[Mutant, ...]:
     out = [Mutant(p.mistake, "step", p.where, p.says, p.backward, also=p.also) for p in plant(backward)]
     out += [Mutant(e.mistake, "loss", "the loss", e.says, backward, loss=e) for e in LOSS_EDITS]
     for edit in SUM_EDITS:
-        out.append(Mutant(edit.mistake, "sum", "the sum over time", edit.says, backward, as_loop(edit)))
-    out += [Mutant(loop.name, "loop", "the loop", loop.says, backward, loop) for loop in LOOP_MISTAKES]
-    return tuple(out)
+        loop = replace(as_loop(edit), combine=_weighed(edit))
+        out.append(Mutant(edit.mistake, "sum", "the sum over time", edit.says, backward, loop))
+    loops = [loop for loop in LOOP_MISTAKES if loop.combine is RIGHT.combine]  # the others are those sums
+    out += [Mutant(loop.name, "loop", "the loop", loop.says, backward, loop) for loop in loops]
+    says = "the gradient is not truncated"
+    return (*out, Mutant(UNTRUNCATED, "loop", "the loop", says, backward, replace(RIGHT, name=UNTRUNCATED), whole=True))
+
+
+def _weighed(edit: SumEdit) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Each step's terms of the parameters times their coefficient, of a single step, too."""
+
+    def combine(steps: Sequence[Any]) -> Sequence[Any]:
+        n = len(steps)
+        c = [edit.every + (edit.first if t == 0 else 0) + (edit.last if t == n - 1 else 0) for t in range(n)]
+        exact = [Rational(x.subs(STEPS, n)) for x in c]
+        return [{k: int(r.p) * x / int(r.q) for k, x in s.items()} for r, s in zip(exact, steps, strict=True)]
+
+    return combine
 
 
 class _Told:
@@ -97,8 +115,8 @@ class Run:
         self.case = case
         self.interpreter = Interpreter(program_of(case.parsed), case.problem, FloatArithmetic())
         data, truncate = self.interpreter.data, case.truncate
-        whole = Window(0, 0, data.steps)
-        self.windows = tuple(windows(data.steps, *truncate)) if truncate else (whole,)
+        self.whole = (Window(0, 0, data.steps),)
+        self.windows = tuple(windows(data.steps, *truncate)) if truncate else self.whole
         self.tapes: dict[Program, list[Values]] = {self.interpreter.program: self.interpreter.tape}
 
     @cached_property
@@ -112,13 +130,13 @@ class Run:
 
         None where it is about another loss; nothing, {}, where shapes do not conform: whoever makes it is told so.
         """
-        if mutant.loss is not None and mutant.loss.loss != self.case.loss:
+        loss = mutant.loss if mutant.loss is not None and mutant.loss.loss == self.case.loss else None
+        if mutant.kind == "loss" and loss is None:
             return None
         with np.errstate(all="ignore"):
             try:
-                if mutant.loss is not None:
-                    return self.swept(mutant.backward, RIGHT, self.wrong_loss(mutant.loss))
-                return self.swept(mutant.backward, mutant.loop, self.counted(mutant.loop.at))
+                local = self.wrong_loss(loss) if loss else self.counted(mutant.loop.at)
+                return self.swept(mutant.backward, mutant.loop, local, whole=mutant.whole)
             except ValueError:
                 return {}
 
@@ -180,7 +198,9 @@ class Run:
         data = self.interpreter.data
         return np.full(data.batch, data.steps) if data.lengths is None else data.lengths
 
-    def swept(self, backward: Backward, loop: LoopMistake, local: Sequence[Values]) -> dict[str, Array]:
+    def swept(
+        self, backward: Backward, loop: LoopMistake, local: Sequence[Values], *, whole: bool = False
+    ) -> dict[str, Array]:
         """The gradient of a backward program in a loop; both may be wrong."""
         b, told = loop.step(backward), _Told(self)
         tape = self.tape(b.program)
@@ -189,7 +209,7 @@ class Run:
         names = self.interpreter.cell.parameters
         steps: list[dict[Any, Any]] = [{} for _ in range(self.interpreter.data.steps)]
         sums: dict[Any, Any] = {}
-        for window in self.windows:
+        for window in self.whole if whole else self.windows:
             for start, d in self.steps(b, loop, tape, local, window):
                 for name, x in self.interpreter.gradients(b, tape, d, start).items():
                     into = steps[start] if name in names and loop.combine is not RIGHT.combine else sums
