@@ -99,6 +99,7 @@ class _Told:
         self.cell, self.steps = run.case.parsed, run.interpreter.data.steps
         self.params = run.interpreter.data.params
 
+    @property
     def parameters(self) -> tuple[Mapping[str, Any], None, None]:
         """The matrices, by rows."""
         return {n: p for n, p in self.params.items() if p.ndim == 2}, None, None
