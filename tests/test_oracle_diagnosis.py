@@ -19,12 +19,14 @@ from numeric.interpret import Interpreter
 from numeric.oracle.case import Case
 from numeric.oracle.compose import right_program
 from numeric.oracle.diagnose import diagnose
+from numeric.oracle.families import default_cases
 from numeric.oracle.judge import Scope, judge
 from numeric.oracle.mutants import RIGHT, Mutant, Run, mutants
 from numeric.oracle.store import Store
 from numeric.oracle.verdict import Diagnosis, Verdict
 from numeric.tangent import program_of
 from tests.benchmarks.oracle_mistakes import Planted, judged_by, score, score_pairs
+from tests.implementations import engine
 
 Tensors = dict[str, Any]
 
@@ -442,3 +444,26 @@ def test_a_sequence_that_is_left_out_is_found(weights: Callable[[int], list[int]
     found = answer_to(gradient)
     assert found.mistake == "one-sequence"
     assert said in found.sentence
+
+
+def test_a_right_result_rounded_to_float32_is_told():
+    def rounded(case):
+        found = engine(case, fast=False)
+        return {"grads": {n: np.float32(g) for n, g in found["grads"].items()}}
+
+    verdict = judge(rounded, "tanh_rnn")
+    assert (verdict.status, verdict.mistake) == ("disagrees", "precision-lost")
+
+
+def test_it_is_said_from_which_step_on_a_mistake_shows():
+    (planted,) = (m for m in mutants(derive.load("tanh_rnn")) if m.name == "first-step-lost" and m.kind == "sum")
+    case = default_cases(derive.load("tanh_rnn"))[0]
+    assert Run(case).first_step(planted) == 1
+    (last,) = (m for m in mutants(derive.load("tanh_rnn")) if m.name == "last-step-lost" and m.kind == "sum")
+    assert Run(case).first_step(last) == case.T
+
+    def off_by_one(one):
+        m = next(m for m in mutants(derive.load("tanh_rnn")) if m.name == "recurrent-off-by-one")
+        return {"grads": Run(one).gradient(m)}
+
+    assert "first visible at t = 1 (recurrent-off-by-one)" in str(judge(off_by_one, "tanh_rnn", cases=[case]))

@@ -108,4 +108,4 @@ def name_of(implementation: Any) -> str:
     """What to call an implementation."""
     inner = getattr(implementation, "func", implementation)
     name = getattr(implementation, "name", None) or getattr(inner, "__qualname__", None) or type(inner).__name__
-    return str(name)
+    return str(name).rpartition("<locals>.")[2]

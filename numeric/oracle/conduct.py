@@ -124,7 +124,7 @@ def precision(evidence: Sequence[Evidence]) -> Behaviour | None:
     """Errors that are the rounding of a shorter type: below the limit everywhere, and not far below it."""
     for name, unit in blurs(evidence):
         wide = [e for e in evidence if LIMITS[e.case.dtype].unit < unit and (e.wrong or e.wrong_values)]
-        if wide and all(_is_noise(e, unit / LIMITS[e.case.dtype].unit) for e in wide) and _rest_right(evidence, unit):
+        if wide and all(_is_noise(e, name) for e in wide) and _rest_right(evidence, unit):
             kinds = " and ".join(dict.fromkeys(e.case.dtype for e in wide))
             return Behaviour("precision-lost", f"{kinds} cases are computed in {name}: every error is its rounding")
     return None
@@ -134,15 +134,23 @@ def _rest_right(evidence: Sequence[Evidence], unit: float) -> bool:
     return all(not e.wrong and not e.wrong_values for e in evidence if LIMITS[e.case.dtype].unit >= unit)
 
 
-def _is_noise(e: Evidence, ratio: float) -> bool:
-    """Whether errors are of the size of a shorter type's rounding: at most its limit, typically near its unit."""
-    if any(m.most > LIMIT * ratio for m in e.judged.measured.values()):
-        return False
+def _is_noise(e: Evidence, shorter: str) -> bool:
+    """Whether errors are of the size of a shorter type's rounding: at most its limit, typically near its unit.
+
+    What is below the type's normal numbers may be lost altogether.
+    """
+    ratio = LIMITS[shorter].unit / LIMITS[e.case.dtype].unit
+    for m in e.judged.measured.values():
+        lost = np.abs(m.found - m.exact.hi) <= LIMITS[shorter].tiny
+        if not np.all((m.units <= LIMIT * ratio) | lost):
+            return False
     if set(e.found) != set(e.judged.measured):
         return False
     wrong = np.concatenate([e.judged.measured[n].units.ravel() for n in (*e.wrong, *e.wrong_values)]) / ratio
     typical = float(np.median(wrong[np.isfinite(wrong) & (wrong > 0)]))
-    return typical > 2.0**-6 and not all(_is_multiple(e, n) for n in e.wrong)
+    # what is rounded at the end alone has smaller errors, and no bit beyond the shorter type's
+    of_type = all(np.array_equal(_rounded(e.found[n], shorter), e.found[n]) for n in e.wrong)
+    return (typical > 2.0**-6 or of_type) and not all(_is_multiple(e, n) for n in e.wrong)
 
 
 def _is_multiple(e: Evidence, name: str) -> bool:

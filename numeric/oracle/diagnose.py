@@ -126,7 +126,7 @@ def _values_alone(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
         return Diagnosis("loss-value", f"the value of the loss is wrong{how}; the gradients are right")
     found = surviving(variations(cell), evidence)
     if found or not any(e.gradients_found for e in evidence):
-        return _named(found)
+        return _named(found, evidence)
     first, *rest = located(cell, evidence)
     return Diagnosis("outputs-wrong", f"{first}; the gradients are right", details=tuple(rest[1:]))
 
@@ -136,17 +136,17 @@ def _numbers(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
     if not any(e.wrong for e in evidence):
         return None
     if any(e.wrong_values for e in evidence):
-        found = _named(surviving(variations(cell), evidence))
+        found = _named(surviving(variations(cell), evidence), evidence)
         return found or _with_wrong_loss(cell, evidence)
     if not any(np.isfinite(e.found[n]).all() for e in evidence for n in e.wrong):
         return None
     one = surviving(known_mistakes(cell), evidence)
     whole = [s for s in one if not s.spared]
     return (
-        _named(whole and one)
+        _named(whole and one, evidence)
         or _moved(cell, evidence)
-        or _named(one or surviving([*factors(), *parts()], evidence))
-        or _named(surviving(variations(cell), evidence))
+        or _named(one or surviving([*factors(), *parts()], evidence), evidence)
+        or _named(surviving(variations(cell), evidence), evidence)
         or _of_sums(cell, evidence)
         or _of_two(cell, evidence)
     )
@@ -160,7 +160,14 @@ def _with_wrong_loss(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | No
     return found and _with("loss-value", "the value of the loss is wrong", found)
 
 
-def _named(found: Sequence[Any]) -> Diagnosis | None:
+def _first_visible(found: Candidate, evidence: Sequence[Evidence]) -> str:
+    """From which step on a mistake changes what a step gives, in a case with a loss at every step."""
+    seen = [e for e in evidence if e.wrong and e.case.at == "every" and e.case.T > 2 and e.case.truncate is None]
+    step = seen[0].run.first_step(found.mutant) if found.mutant is not None and seen else None
+    return f"; first visible at t = {step}" if step else ""
+
+
+def _named(found: Sequence[Any], evidence: Sequence[Evidence]) -> Diagnosis | None:
     """The first of some explanations, with the others beside it."""
     if not found:
         return None
@@ -170,7 +177,13 @@ def _named(found: Sequence[Any]) -> Diagnosis | None:
     alternatives = tuple(n for n in dict.fromkeys(others) if n != first.name)
     only = f" (in {', '.join(sorted(hit))} only)" if found[0].spared else ""
     said = tuple(f"the same numbers: {c.sentence}" for c in candidates[1:3])
-    return Diagnosis(first.name, first.sentence + only, alternatives, first.convention, details=said)
+    return Diagnosis(
+        first.name,
+        first.sentence + only + _first_visible(first, evidence),
+        alternatives,
+        first.convention,
+        details=said,
+    )
 
 
 def _of_sums(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
@@ -217,7 +230,7 @@ def _numbers_of_few_bits(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis 
             return None
         blurred = sorted((e.blurred(unit) for e in evidence), key=lambda e: (not e.wrong, e.cost))
         if any(e.wrong for e in blurred):
-            found = _named(surviving([*known_mistakes(cell), *factors()], blurred))
+            found = _named(surviving([*known_mistakes(cell), *factors()], blurred), evidence)
             if found:
                 return _with("precision-lost", f"it is computed in {name}", found)
     return None

@@ -234,7 +234,8 @@ def _finding(case: Case, m: Measured) -> Finding:
     first = f", first at t = {step}" if step else ""
     noise = float(m.noise[where]) if m.noise.shape else float(m.noise)
     exact = float(m.exact.hi[where])
-    message = f"{entry} is off by {m.most:.2g} noise units{first}"
+    off = f"is off by {m.most:.2g} noise units" if noise > 0 else "should be exactly zero"
+    message = f"{entry} {off}{first}"
     return Finding(
         case.id, m.name, m.status, message, where, m.most, float(m.found[where]), exact, 16 * noise, step
     )  # fmt: skip

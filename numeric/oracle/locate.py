@@ -92,7 +92,8 @@ def _tensors(cell: Cell, evidence: Sequence[Evidence]) -> Iterator[str]:
         yield f"the gradient{_s(right)} of {_list(right)} {_is(right)} right, those of {_list(list(bad))} wrong"
     source = _source(cell, [e for e in evidence if e.wrong])
     if source and not gate and len(bad) > 1:
-        yield f"what comes from dL/d{source} is wrong, the rest is right: look at dL/d{source}"
+        rest = ", the rest is right" if right else ""
+        yield f"what comes from dL/d{source} is wrong{rest}: look at dL/d{source}"
 
 
 def _source(cell: Cell, wrong: Sequence[Evidence]) -> str:

@@ -208,25 +208,65 @@ class Run:
         if loop.read is not RIGHT.read:
             tape = [{s: np.asarray(x) for s, x in v.items()} for v in loop.read(told, tape)]  # type: ignore[arg-type]
         names = self.interpreter.cell.parameters
-        steps: list[dict[Any, Any]] = [{} for _ in range(self.interpreter.data.steps)]
         sums: dict[Any, Any] = {}
-        for window in self.whole if whole else self.windows:
-            for start, d in self.steps(b, loop, tape, local, window):
-                for name, x in self.interpreter.gradients(b, tape, d, start).items():
-                    into = steps[start] if name in names and loop.combine is not RIGHT.combine else sums
-                    into[(name,)] = into[(name,)] + x if (name,) in into else x
-        if loop.combine is not RIGHT.combine:
-            for part in loop.combine(steps):
-                for key, x in part.items():
-                    sums[key] = sums[key] + x if key in sums else x
+        steps = self.contributions(b, loop, tape, local, sums, whole=whole, single=loop.combine is not RIGHT.combine)
+        for part in loop.combine(steps):
+            for key, x in part.items():
+                sums[key] = sums[key] + x if key in sums else x
         own = {key: sums[key] for key in sums if key[0] in names}
         found = sums | dict(loop.result(own, told, self.interpreter.data.batch))  # type: ignore[arg-type]
         return {key[0]: np.asarray(x, np.float64) for key, x in found.items()}
 
+    def contributions(
+        self,
+        b: Backward,
+        loop: LoopMistake,
+        tape: Sequence[Values],
+        local: Sequence[Values],
+        sums: dict[Any, Any],
+        *,
+        whole: bool,
+        single: bool,
+    ) -> list[dict[Any, Any]]:
+        """What each step gives the parameters, where ``single``; everything else is added to ``sums``."""
+        names = self.interpreter.cell.parameters
+        out: list[dict[Any, Any]] = [{} for _ in range(self.interpreter.data.steps)]
+        for window in self.whole if whole else self.windows:
+            for start, d in self.steps(b, loop, tape, local, window, single=single):
+                for name, x in self.interpreter.gradients(b, tape, d, start).items():
+                    into = out[start] if name in names and single else sums
+                    into[(name,)] = into[(name,)] + x if (name,) in into else x
+        return out
+
+    def first_step(self, mutant: Mutant) -> int | None:
+        """The first step, from 1, of which a mistake changes what it gives a parameter; None where it changes none."""
+        loss = mutant.loss if mutant.loss is not None and mutant.loss.loss == self.case.loss else None
+        right = differentiate_step(self.interpreter.program)
+        with np.errstate(all="ignore"):
+            local = self.wrong_loss(loss) if loss else self.counted(mutant.loop.at)
+            loop, told, b = mutant.loop, _Told(self), mutant.loop.step(mutant.backward)
+            tape = self.tape(b.program)
+            if loop.read is not RIGHT.read:
+                tape = [{s: np.asarray(x) for s, x in v.items()} for v in loop.read(told, tape)]  # type: ignore[arg-type]
+            wrong = loop.combine(self.contributions(b, loop, tape, local, {}, whole=mutant.whole, single=True))
+            usual = self.interpreter.local[1]
+            known = self.contributions(right, RIGHT, self.interpreter.tape, usual, {}, whole=False, single=True)
+        for t, (one, other) in enumerate(zip(wrong, known, strict=True)):
+            if any(not np.allclose(one[key], x, rtol=1e-9, atol=1e-300) for key, x in other.items()):
+                return t + 1
+        return None
+
     def steps(
-        self, b: Backward, loop: LoopMistake, tape: Sequence[Values], local: Sequence[Values], window: Window
+        self,
+        b: Backward,
+        loop: LoopMistake,
+        tape: Sequence[Values],
+        local: Sequence[Values],
+        window: Window,
+        *,
+        single: bool,
     ) -> list[tuple[int, list[Values]]]:
-        """The derivatives of a window: all steps at once, or step by step where the loop combines them."""
+        """The derivatives of a window: all steps at once, or, where ``single``, step by step."""
         interpreter = self.interpreter
         carried = {n: interpreter.zero(interpreter.cell.axes[n]) for n in interpreter.cell.states}
         order = range(window.start, window.stop)
@@ -239,7 +279,7 @@ class Run:
                 d |= {at(n, -1): x for n, x in handed.items()}
             carried = handed
             found.append((t, [d]))
-        if loop.combine is not RIGHT.combine:
+        if single:
             return found
         return [(window.start, [d for _, (d,) in sorted(found, key=lambda pair: pair[0])])]
 
