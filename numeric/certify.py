@@ -40,6 +40,8 @@ FLINT = Lock()
 GOOD, CANCELLED = 60, 53
 #: The first precision, what is added to what was missing, and the last.
 FIRST, MORE, MOST = 160, 16, 1 << 14
+#: A tensor of which no entry's sign is known is zero by symmetry where it is so many bits below the largest one.
+GONE = 1200
 #: Steps up to which no loss is expected that the first precision does not cover.
 SHORT = 24
 #: Balls beyond which a problem is computed in the processor's longest floats instead.
@@ -134,15 +136,21 @@ def _interpreted(cell: Cell, problem: Problem, arithmetic: Any) -> Interpreted:
 
 def _missing(found: Enclosures) -> float:
     """How many bits the worst value is short of."""
-    worst = -np.inf
-    if not all(np.isfinite(x.hi).all() for x in (*found.gradients.values(), found.loss, *found.outputs.values())):
+    everything = (*found.gradients.values(), found.loss, *found.outputs.values())
+    if not all(np.isfinite(x.hi).all() for x in everything):
         return np.inf
-    for x in (*found.gradients.values(), found.loss, *found.outputs.values()):
-        size = _exponent(x.hi)
-        wanted = np.maximum(size, size.max(initial=-np.inf) - CANCELLED) - GOOD
-        known = np.isfinite(x.log2_radius) | (x.log2_radius > 0)
-        worst = max(worst, float((x.log2_radius[known] - wanted[known]).max(initial=-np.inf)))
-    return worst
+    largest = max(float(_exponent(x.hi).max(initial=-np.inf)) for x in everything)
+    return max(_short(x, largest - GONE) for x in everything)
+
+
+def _short(x: Enclosure, gone: float) -> float:
+    """How many bits one tensor is short of; none where all of it is zero to 2^gone."""
+    size = _exponent(x.hi)
+    inexact = x.log2_radius > -np.inf
+    if inexact.any() and (size <= x.log2_radius + 1).all():
+        return np.inf if x.log2_radius.max() > gone else -np.inf
+    wanted = np.maximum(size, size.max(initial=-np.inf) - CANCELLED) - GOOD
+    return float((x.log2_radius[inexact] - wanted[inexact]).max(initial=-np.inf))
 
 
 def _exponent(x: Array) -> Array:

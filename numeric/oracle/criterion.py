@@ -3,7 +3,8 @@
     agrees        |g - g*| <= 16 u sigma' + radius
     suspect       up to n sqrt(N) u sigma', n the longest sum and N the number of local results
     disagrees     above that
-    undecidable   rounding noise is more than 2^-8 of the whole tensor, or the tensor is lost below the normal numbers
+    undecidable   rounding noise is more than 2^-8 of the whole tensor (2^-5 for bfloat16), or the tensor is lost below
+                  the normal numbers
 
 sigma' is the noise scale (:mod:`numeric.noise`): what the rounding of every local result does to this very entry, in
 units of u.  A gradient that is zero by symmetry is judged by it like any other; one that is zero because nothing
@@ -36,6 +37,7 @@ __all__ = [
     "Limits",
     "Measured",
     "Truth",
+    "blurred",
     "compare",
     "truth_of",
     "worst",
@@ -63,8 +65,13 @@ LIMITS: Mapping[str, Limits] = {
     "bfloat16": Limits(2.0**-8, 2.0**-126, 3.3895313892515355e38),
 }
 
-#: Noise of so much of a tensor leaves nothing to judge.
-BLURRED = 2.0**-8
+#: Noise of so much of a tensor, or of so many roundoffs where that is more, leaves nothing to judge.
+BLURRED, BLURRED_UNITS = 2.0**-8, 8.0
+
+
+def blurred(store: Limits) -> float:
+    """The part of a tensor that noise may be; more for a type of few bits, of which every number is blurred."""
+    return max(BLURRED, BLURRED_UNITS * store.unit)
 
 
 def worst(statuses: Any) -> str:
@@ -186,7 +193,7 @@ def _status(name: str, units: Array, truth: Truth, exact: Enclosure, store: Limi
     most = float(units.max(initial=0.0))
     size, noise = truth.whole[name], float(truth.noise[name].max(initial=0.0))
     lost = 0 < np.abs(exact.hi).max(initial=0.0) < store.tiny / store.unit
-    if size > 0 and (noise > BLURRED * size or lost or size > store.largest / 1024):
+    if size > 0 and (noise > blurred(store) * size or lost or size > store.largest / 1024):
         return UNDECIDABLE
     if most <= LIMIT:
         return AGREES
