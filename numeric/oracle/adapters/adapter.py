@@ -71,6 +71,8 @@ class Adapter:
 
     def __call__(self, case: Case) -> dict[str, Any]:
         """Gradients, loss and outputs of a case; raises NotImplementedError for what the layer cannot do."""
+        if case.truncate is not None:
+            raise NotImplementedError(f"{self.library.name} differentiates the whole sequence")
         decline(case, self.library.name, self.dtypes)
         data, blocks = case.problem.data, self.blocks(case.parsed)
         leaves = {f"w:{key}": x for key, x in pack(blocks, data.params).items()}
@@ -100,8 +102,6 @@ class Adapter:
 
 def decline(case: Case, library: str, dtypes: tuple[str, ...]) -> None:
     """Raise NotImplementedError for a case that no layer of a library computes."""
-    if case.truncate is not None:
-        raise NotImplementedError(f"{library} differentiates the whole sequence")
     if case.dtype not in ("float64", "float32"):
         raise NotImplementedError(f"{case.dtype} is not asked of {library}")
     if case.dtype not in dtypes:

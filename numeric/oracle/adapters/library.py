@@ -19,7 +19,9 @@ Run = Callable[[Mapping[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
 class Library(Protocol):
     """Arrays of a library, and its automatic differentiation."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called."""
 
     def array(self, x: Array, dtype: str) -> Any:
         """An array of the library's own, in a type of its own."""

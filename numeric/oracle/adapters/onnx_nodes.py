@@ -20,6 +20,7 @@ from derive.cell import Cell
 from numeric.arguments import Array
 from numeric.oracle.adapters.adapter import decline, padded
 from numeric.oracle.adapters.layouts import ONNX, form, readout
+from numeric.oracle.adapters.precision import effective_dtype
 from numeric.oracle.adapters.weights import Block, check_cover, pack
 from numeric.oracle.case import Case
 
@@ -61,13 +62,13 @@ class OnnxAdapter:
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """Types that are computed in."""
-        return ("float32",) if self.runtime == "onnxruntime" else ("float64", "float32")
+        """The types that are what they are called, by measurement."""
+        return tuple(d for d in ("float64", "float32") if effective_dtype(_Runtime(self.runtime), d) == d)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know about how it was judged."""
-        lost = "onnxruntime has no float64 kernels for recurrent operators: it is judged in float32"
+        lost = f"{self.runtime} does not compute recurrent operators in float64: it is judged in float32"
         return self.said if "float64" in self.dtypes else (*self.said, lost)
 
     def blocks(self, cell: Cell) -> dict[str, Block]:
@@ -120,6 +121,27 @@ class OnnxAdapter:
             [helper.make_tensor("one", TensorProto.INT64, [1], [1])],
         )  # fmt: skip
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+
+
+@dataclass(frozen=True)
+class _Runtime:
+    """What runs an operator, for measuring what it computes in."""
+
+    name: str
+
+    def product(self, a: Array, b: Array, dtype: str) -> Array:
+        """tanh(a b) as the operator RNN computes it; NaN where the type is refused."""
+        kind = TensorProto.DOUBLE if dtype == "float64" else TensorProto.FLOAT
+        fed = {"x": a[None].astype(dtype), "W": b.T[None].astype(dtype), "R": np.zeros((1, *b.shape), dtype)}
+        node = helper.make_node("RNN", ["x", "W", "R"], ["all"], hidden_size=len(b))
+        infos = [helper.make_tensor_value_info(n, kind, x.shape) for n, x in fed.items()]
+        graph = helper.make_graph([node], "product", infos, [helper.make_tensor_value_info("all", kind, None)])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+        try:
+            found: Array = _runner(self.name, model.SerializeToString())(fed)[0][0, 0]
+        except Exception:  # each runtime refuses in a way of its own
+            return np.full(a.shape, np.nan)
+        return found
 
 
 @lru_cache(maxsize=32)

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
 from numeric.arguments import Array
-from numeric.oracle.adapters.library import Library
 from numeric.oracle.case import Case
 
 __all__ = ["effective_dtype", "narrowed", "product_error"]
+
+
+class Multiplies(Protocol):
+    """Something that computes tanh(A B) in a type of its own."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    def product(self, a: Array, b: Array, dtype: str) -> Array:
+        """tanh(A B), in the type claimed."""
+
 
 _SIZE = 24
 #: Errors, relative to the largest term of a sum, below which a product may be one of the type.
@@ -23,10 +35,10 @@ _LIMITS = {"float64": 2.0**-44, "float32": 2.0**-16, "float16": 2.0**-5}
 _KNOWN: dict[tuple[str, str], str] = {}
 
 
-def effective_dtype(library: Library, dtype: str) -> str:
+def effective_dtype(library: Multiplies, dtype: str) -> str:
     """The type in which a library computes what it calls ``dtype``: the widest that its error allows.
 
-    Measured once for each library's name and type.
+    "unknown" where there is none, or where the library refuses the type and returns NaN.  Measured once for each library's name and type.
     """
     key = (library.name, dtype)
     if key not in _KNOWN:
@@ -36,7 +48,7 @@ def effective_dtype(library: Library, dtype: str) -> str:
     return _KNOWN[key]
 
 
-def product_error(library: Library, dtype: str) -> float:
+def product_error(library: Multiplies, dtype: str) -> float:
     """The largest error of tanh(A B), whose terms are of size one, in the type claimed."""
     a, b = _matrices()
     found = library.product(a, b, dtype).astype(np.longdouble)

@@ -110,9 +110,18 @@ class _Made:
         """A layer of the sizes of a case."""
         cell, options = case.parsed, dict(self.options)
         sizes = {n: case.sizes[cell.axes[n]] for n in (*cell.inputs, *cell.states)}
+        units = sizes.get("c", sizes["h"])
         if self.projected:
-            options["proj_size"] = sizes["h"]
-        return self.kind(sizes["x"], sizes.get("c", sizes["h"]), dtype=getattr(torch, case.dtype), **options)
+            options["proj_size"], units = sizes["h"], units + self.spare(case)
+        return self.kind(sizes["x"], units, dtype=getattr(torch, case.dtype), **options)
+
+    def spare(self, case: Any) -> int:
+        """Units more than the cell has: PyTorch wants a projection to be smaller than what it projects.
+
+        Their weights are zero; so they are, and remain, zero themselves, and add exact zeros.
+        """
+        axes = case.parsed.axes
+        return max(0, case.sizes[axes["h"]] + 1 - case.sizes[axes["c"]]) if self.projected else 0
 
     def blocks(self, cell: Cell) -> dict[str, Block]:
         """Its arrays by their names in the module."""
@@ -176,11 +185,21 @@ def _called(made: _Made, given: Given) -> Callable[..., Any]:
     """The layer with the weights of a case, as a function of what it is called with."""
     layer = made.build(given.case)
     weights = {n: w for n, w in given.weights.items() if not n.startswith("readout")}
+    if made.spare(given.case):
+        weights = {n: _widened(n, w, made.spare(given.case)) for n, w in weights.items()}
     shapes = {n: tuple(p.shape) for n, p in layer.named_parameters()}
     wanted = {n: tuple(w.shape) for n, w in weights.items()}
     if shapes != wanted:
         raise ValueError(f"{made.kind.__name__} has parameters {shapes}; the cell makes up {wanted}")
     return lambda *args: torch.func.functional_call(layer, weights, args)
+
+
+def _widened(name: str, weight: Any, spare: int) -> Any:
+    """Weights of an LSTM with units that are zero beside its own."""
+    if name.startswith("weight_hr"):
+        return torch.nn.functional.pad(weight, (0, spare))
+    by_gate = weight.reshape(4, -1, *weight.shape[1:])
+    return torch.nn.functional.pad(by_gate, (0, 0) * (weight.ndim - 1) + (0, spare)).flatten(0, 1)
 
 
 def _sequence(made: _Made) -> Callable[[Given], Seen]:
@@ -189,6 +208,9 @@ def _sequence(made: _Made) -> Callable[[Given], Seen]:
     def run(given: Given) -> Seen:
         x, first = given.inputs["x"], made.options.get("batch_first", False)
         states = tuple(given.initial[n][None] for n in _order(given))
+        units = states[-1].shape[-1]
+        if made.spare(given.case):
+            states = (states[0], torch.nn.functional.pad(states[1], (0, made.spare(given.case))))
         x = x.transpose(0, 1) if first else x
         if given.lengths is not None:
             x = pack_padded_sequence(x, torch.as_tensor(given.lengths), batch_first=first, enforce_sorted=False)
@@ -196,7 +218,7 @@ def _sequence(made: _Made) -> Callable[[Given], Seen]:
         if given.lengths is not None:
             h, _ = pad_packed_sequence(h, batch_first=first, total_length=given.case.T)
         every = {"h": h.transpose(0, 1) if first else h}
-        last = {"c": final[1][0], "h": final[0][0]} if isinstance(final, tuple) else {"h": final[0]}
+        last = {"c": final[1][0][:, :units], "h": final[0][0]} if isinstance(final, tuple) else {"h": final[0]}
         return _read_out(every, given), last
 
     return run
