@@ -103,10 +103,10 @@ def judge(
     ``implementation`` is a callable that takes a :class:`Case` and returns a dict, as the README says, a
     :class:`Caller`, or something that an adapter knows, such as ``torch.nn.LSTM``; for the last, ``cell`` may be left
     out: it is judged as what it says that it computes.  ``cases`` are the default ones where left out; a library that
-    computes float64 in fewer bits gets them in float32, and a note says so.  ``only`` names the gradients that are there already, while the rest is still being written;
-    ``scope="outputs"`` asks for no gradient at all.  ``time_limit`` is seconds for one call, None for none; ``report``
-    gets a line of progress for every case.  Raises ValueError for what cannot be asked for, never for what an
-    implementation does.
+    computes float64 in fewer bits gets them in float32, and a note says so.  ``only`` names the gradients that are
+    there already, while the rest is still being written; ``scope="outputs"`` asks for no gradient at all.
+    ``time_limit`` is seconds for one call, None for none; ``report`` gets a line of progress for every case.  Raises
+    ValueError for what cannot be asked for, never for what an implementation does.
     """
     started = time.perf_counter()
     cell = _cell(implementation, cell)

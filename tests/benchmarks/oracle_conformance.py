@@ -78,7 +78,9 @@ def node_tests():
     for case in found:
         operator = case.model.graph.node[0].op_type if case.model and len(case.model.graph.node) == 1 else ""
         if operator in LAYERS:
-            kept += [(operator, case.name, case.model, *map(arrays, pair), case.rtol, case.atol) for pair in case.data_sets]
+            kept += [
+                (operator, case.name, case.model, *map(arrays, pair), case.rtol, case.atol) for pair in case.data_sets
+            ]
     return kept
 
 
@@ -87,7 +89,7 @@ def passes(test, wrong):
     import onnx
     from onnx.reference import ReferenceEvaluator
 
-    operator, _, model, inputs, outputs, rtol, atol = test
+    _, _, model, inputs, outputs, rtol, atol = test
     if wrong.flipped:
         model = onnx.ModelProto.FromString(model.SerializeToString())
         kept = [a for a in model.graph.node[0].attribute if a.name != "linear_before_reset"]
@@ -230,7 +232,7 @@ def revealed_here(operator, wrong, store):
 
 
 def error_seen_here(store):
-    """The error of one entry of U_f that each default case of the LSTM sees: of the middle entry, and the median case."""
+    """The error of one entry of U_f that the default cases of the LSTM see: the median entry of the median case."""
     seen = []
     for case in default_cases(derive.load("lstm")):
         if case.dtype == "float64" and case.truncate is None:
@@ -265,7 +267,10 @@ def main():
     print(f"{'':6}{'wrong layers':26}{'how many':>9}{'ONNX':>7}{'gradcheck':>11}{'here':>7}")
     for operator, kind, *counts in conformance(store=store):
         shown = ["-" if c is None else str(c) for c in counts]
-        print(f"{operator:6}{kind:26}" + "".join(f"{c:>{w}}" for c, w in zip(shown, (9, 7, 11, 7), strict=True)), flush=True)
+        print(
+            f"{operator:6}{kind:26}" + "".join(f"{c:>{w}}" for c, w in zip(shown, (9, 7, 11, 7), strict=True)),
+            flush=True,
+        )
     if _has("onnx"):
         flipped = wrong_layers("GRU")["reset on the other side"][0]
         seen, all_ = revealed_by_onnx("GRU", flipped), [t for t in node_tests() if t[0] == "GRU"]

@@ -1,7 +1,7 @@
 """What people hand in instead of a function of a case: layers of frameworks, each with its layout.
 
-``judge(torch.nn.LSTM)`` finds its adapter by itself; functions of tensors or arrays are given through ``from_torch`` and
-``from_jax``, ONNX operators through ``from_onnx``.  A library is imported only when something of it is handed in.
+``judge(torch.nn.LSTM)`` finds its adapter by itself; functions of tensors or arrays are given through ``from_torch``
+and ``from_jax``, ONNX operators through ``from_onnx``.  A library is imported only when something of it is handed in.
 """
 
 from numeric.oracle.adapters.adapter import Adapter

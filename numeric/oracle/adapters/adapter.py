@@ -25,7 +25,7 @@ __all__ = ["Adapter", "Given", "decline", "padded"]
 
 @dataclass(frozen=True)
 class Given:
-    """What a layer runs on, as arrays of its library; ``lengths`` is a NumPy array or None, ``case`` the case itself."""
+    """What a layer runs on, as arrays of its library; ``lengths`` is a NumPy array or None."""
 
     weights: Mapping[str, Any]
     inputs: Mapping[str, Any]

@@ -48,7 +48,7 @@ def keras_library() -> Library:
 def _on(base: Any) -> Any:
     """A backend's library, whose products and readout are those of Keras."""
 
-    class OnBackend(base):  # type: ignore[misc]
+    class OnBackend(base):
         def product(self, a: Array, b: Array, dtype: str) -> Array:
             with self.wide(dtype):
                 x, y = (keras.ops.convert_to_tensor(m, dtype=dtype) for m in (a, b))
@@ -118,7 +118,11 @@ def keras_layer(layer: Any) -> Adapter:
         raise TypeError(f"{kind.__name__} is no recurrent layer of Keras: SimpleRNN, LSTM, GRU and their cells")
     made = _Made(kind, {} if isinstance(layer, type) else _options(layer))
     library = keras_library()
-    said = ("of the two biases the gradients are taken in turn, entry by entry",) if made.base == "GRU" and made.after else ()
+    said = (
+        ("of the two biases the gradients are taken in turn, entry by entry",)
+        if made.base == "GRU" and made.after
+        else ()
+    )
     return Adapter(f"keras.layers.{kind.__name__}", library, _sequence(made, library), made.blocks, made.cell(), said)
 
 

@@ -23,8 +23,8 @@ __all__ = ["FLAX", "KERAS", "NNX", "ONNX", "TORCH", "form", "readout"]
 #: Long short-term memory whose state is a projection of what the output gate lets out (Sak, Senior & Beaufays 2014).
 PROJECTED = """\
 # lstm_projected -- LSTM with a projected state (Sak, Senior & Beaufays 2014)
-# H. Sak, A. Senior, F. Beaufays, "Long short-term memory recurrent neural network architectures for large scale acoustic
-# modeling", INTERSPEECH 2014, 338-342.  PyTorch's proj_size: the gates see the projected state.
+# H. Sak, A. Senior, F. Beaufays, "Long short-term memory recurrent neural network architectures for large scale
+# acoustic modeling", INTERSPEECH 2014, 338-342.  PyTorch's proj_size: the gates see the projected state.
 i[t] = sigmoid(W_i @ x[t] + U_i @ h[t-1] + b_i)
 f[t] = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)
 g[t] = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
@@ -47,13 +47,18 @@ def form(name: str, *, biased: bool = True, without: tuple[str, ...] = (), activ
     lines = [line for line in text.splitlines() if line.strip()]
     for k, line in enumerate(lines):
         if not line.startswith(("y[t]", "#")):
-            line = line if biased else _BIAS.sub("", line)
-            for bias in without:
-                line = re.sub(rf" \+ {bias}\b", "", line)
-            lines[k] = line.replace("tanh(", f"{activation}(")
+            lines[k] = _edited(line, biased, without).replace("tanh(", f"{activation}(")
     said = [*(() if biased else ("no_bias",)), *(f"no_{n}" for n in without)]
     own = name.replace("tanh", activation)
     return parse("\n".join(lines) + "\n", "_".join((own, *said)))
+
+
+def _edited(line: str, biased: bool, without: tuple[str, ...]) -> str:
+    """An equation without its biases, or without some."""
+    line = line if biased else _BIAS.sub("", line)
+    for bias in without:
+        line = re.sub(rf" \+ {bias}\b", "", line)
+    return line
 
 
 def readout(cell: Cell) -> dict[str, Block]:

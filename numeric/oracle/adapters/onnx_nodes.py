@@ -27,9 +27,12 @@ from numeric.oracle.case import Case
 __all__ = ["OnnxAdapter", "from_onnx"]
 
 _OPSET, _IR = 14, 8
-_INPUTS = {"RNN": ("W", "R", "B", "lengths", "h0"), "GRU": ("W", "R", "B", "lengths", "h0")}
-_INPUTS |= {"LSTM": ("W", "R", "B", "lengths", "h0", "c0", "P")}
-_JUDGED = {"direction": b"forward", "layout": 0}
+_INPUTS: Mapping[str, tuple[str, ...]] = {
+    "RNN": ("W", "R", "B", "lengths", "h0"),
+    "LSTM": ("W", "R", "B", "lengths", "h0", "c0", "P"),
+    "GRU": ("W", "R", "B", "lengths", "h0"),
+}
+_JUDGED = {"direction": ("forward", b"forward"), "layout": (0,)}
 _DECIDING = ("activations", "activation_alpha", "activation_beta", "clip", "input_forget")
 
 
@@ -91,7 +94,9 @@ class OnnxAdapter:
         arrays = pack(self.blocks(case.parsed), data.params) | dict(data.inputs)
         arrays |= {f"{n}0": s for n, s in data.initial.items()}
         fed = {n: x.astype(case.dtype) for n, x in arrays.items()}
-        fed = {n: x if n in ("x", "readout.bias") else x.T if n == "readout.weight" else x[None] for n, x in fed.items()}
+        fed = {
+            n: x if n in ("x", "readout.bias") else x.T if n == "readout.weight" else x[None] for n, x in fed.items()
+        }
         if data.lengths is not None:
             fed["lengths"] = data.lengths.astype(np.int32)
         found = _runner(self.runtime, self._model(fed, case).SerializeToString())(fed)
@@ -177,9 +182,9 @@ def from_onnx(model: Any, runtime: str = "onnxruntime", **attributes: Any) -> On
     if operator not in ONNX:
         raise ValueError(f"the operator is {operator!r}; expected one of {', '.join(ONNX)}")
     for name, expected in _JUDGED.items():
-        found = attributes.pop(name, expected)
-        if found not in (expected, getattr(expected, "decode", lambda: expected)()):
-            raise ValueError(f"the operator has {name}={found!r}; it is judged with {expected!r}")
+        found = attributes.pop(name, expected[0])
+        if found not in expected:
+            raise ValueError(f"the operator has {name}={found!r}; it is judged with {expected[0]!r}")
     attributes.pop("hidden_size", None)
     kept = tuple((n, tuple(v) if isinstance(v, list) else v) for n, v in sorted(attributes.items()))
     return OnnxAdapter(operator, kept, runtime)

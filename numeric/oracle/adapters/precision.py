@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,7 +38,8 @@ _KNOWN: dict[tuple[str, str], str] = {}
 def effective_dtype(library: Multiplies, dtype: str) -> str:
     """The type in which a library computes what it calls ``dtype``: the widest that its error allows.
 
-    "unknown" where there is none, or where the library refuses the type and returns NaN.  Measured once for each library's name and type.
+    "unknown" where there is none, or where the library refuses the type and returns NaN.  Measured once for each
+    library's name and type.
     """
     key = (library.name, dtype)
     if key not in _KNOWN:
@@ -75,7 +76,7 @@ def narrowed(case: Case, dtype: str) -> Case:
     def cast(x: Array) -> Array:
         return x if x.dtype.kind in "iu" else x.astype(dtype)
 
-    arrays = {
+    arrays: Any = {
         group: {name: cast(x) for name, x in getattr(case, group).items()} for group in ("params", "inputs", "initial")
     }
     cotangents = None if case.cotangents is None else {name: cast(x) for name, x in case.cotangents.items()}

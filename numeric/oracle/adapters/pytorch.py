@@ -52,7 +52,9 @@ class TorchLibrary:
             found = torch.autograd.grad(loss, list(values.values()), allow_unused=True)
         else:
             found = (None,) * len(values)
-        grads = {n: _plain(torch.zeros_like(v) if g is None else g) for (n, v), g in zip(values.items(), found)}
+        grads = {
+            n: _plain(torch.zeros_like(v) if g is None else g) for (n, v), g in zip(values.items(), found, strict=True)
+        }
         return _plain(loss), {n: _plain(y) for n, y in outputs.items()}, grads
 
     def pick(self, y: Any, where: Any) -> Any:
@@ -155,7 +157,9 @@ def torch_layer(layer: Any) -> Adapter:
     if kind in (torch.nn.RNNBase, torch.nn.RNNCellBase):
         raise TypeError(f"{kind.__name__} is the base of the recurrent layers; give nn.RNN, nn.LSTM or nn.GRU")
     made = _Made(kind, {} if isinstance(layer, type) else _options(layer))
-    second = "of the two biases the gradients are taken in turn, entry by entry" if made.options.get("bias", True) else ""
+    second = (
+        "of the two biases the gradients are taken in turn, entry by entry" if made.options.get("bias", True) else ""
+    )
     name = f"torch.nn.{kind.__name__}" if kind.__module__.startswith("torch.") else kind.__qualname__
     run = _steps(made) if made.stepwise else _sequence(made)
     return Adapter(name, TorchLibrary(), run, made.blocks, made.cell(), (second,) if second else ())

@@ -1,8 +1,8 @@
 """How a library lays out weights: each of its arrays is made of our parameters, and its gradient falls apart into ours.
 
-The layout is data: ``Block(("W_i", "W_f", "W_g", "W_o"), transposed=True)`` stacks four of our matrices, rows upon rows,
-and transposes the whole.  A name with "=" before it, "=b_i", is a second bias where the equations have one: it is set to
-zero and must get the gradient of ``b_i``.
+The layout is data: ``Block(("W_i", "W_f", "W_g", "W_o"), transposed=True)`` stacks four of our matrices, rows upon
+rows, and transposes the whole.  A name with "=" before it, "=b_i", is a second bias where the equations have one: it is
+set to zero and must get the gradient of ``b_i``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def pack(blocks: Mapping[str, Block], params: Mapping[str, Array]) -> dict[str, 
     return {key: block.pack(whole) for key, block in blocks.items()}
 
 
-def unpack(blocks: Mapping[str, Block], gradients: Mapping[str, Array], params: Mapping[str, Array]) -> dict[str, Array]:
+def unpack(
+    blocks: Mapping[str, Block], gradients: Mapping[str, Array], params: Mapping[str, Array]
+) -> dict[str, Array]:
     """The gradients of our parameters.
 
     Where a parameter's gradient is there more than once, as that of two biases is, entries are taken from each in
