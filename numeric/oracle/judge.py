@@ -113,7 +113,7 @@ def judge(
     asked = Scope(scope, None if only is None else tuple(only))
     asked.check(cell)
     caller = _caller(implementation, cell, time_limit)
-    chosen = _fitting(caller, default_cases(cell)) if cases is None else tuple(cases)
+    chosen = _default(caller, cell) if cases is None else tuple(cases)
     for case in chosen:
         if case.parsed != cell and case.text != cell.text:
             raise ValueError(f"the case {case.id} belongs to the cell {case.cell}, not to {cell.name}")
@@ -142,13 +142,10 @@ def _inner(caller: Caller) -> Any:
     return getattr(caller, "implementation", caller)
 
 
-def _fitting(caller: Caller, cases: Iterable[Case]) -> tuple[Case, ...]:
-    """Cases in types that a library computes in; one without float64 gets float32 in its place."""
-    if "float64" in getattr(_inner(caller), "dtypes", ("float64",)):
-        return tuple(cases)
-    from numeric.oracle.adapters import narrowed
-
-    return tuple({case.digest: case for case in (narrowed(case, "float32") for case in cases)}.values())
+def _default(caller: Caller, cell: Cell) -> tuple[Case, ...]:
+    """The default cases, in float32 for a library that does not compute in float64."""
+    doubles = "float64" in getattr(_inner(caller), "dtypes", ("float64",))
+    return default_cases(cell, dtype=None if doubles else "float32")
 
 
 def _caller(implementation: Any, cell: Cell, time_limit: float | None) -> Caller:

@@ -7,7 +7,6 @@ and ``from_jax``, ONNX operators through ``from_onnx``.  A library is imported o
 from numeric.oracle.adapters.adapter import Adapter
 from numeric.oracle.adapters.discrepancies import DISCREPANCIES, Discrepancy
 from numeric.oracle.adapters.dispatch import adapted, from_jax, from_onnx, from_torch, own_cell
-from numeric.oracle.adapters.precision import narrowed
 
 __all__ = [
     "DISCREPANCIES",
@@ -17,6 +16,5 @@ __all__ = [
     "from_jax",
     "from_onnx",
     "from_torch",
-    "narrowed",
     "own_cell",
 ]

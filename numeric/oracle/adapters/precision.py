@@ -6,16 +6,14 @@ is called float64 means that something on the way was float32.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from numeric.arguments import Array
-from numeric.oracle.case import Case
 
-__all__ = ["effective_dtype", "narrowed", "product_error"]
+__all__ = ["effective_dtype", "product_error"]
 
 
 class Multiplies(Protocol):
@@ -66,21 +64,3 @@ def _matrices() -> tuple[Array, Array]:
     random = np.random.default_rng(0)
     a, b = random.integers(-512, 512, (2, _SIZE, _SIZE)) / 512.0
     return a + 1 / 1024, b / _SIZE
-
-
-def narrowed(case: Case, dtype: str) -> Case:
-    """A case in another type: its numbers rounded, and the exact answer that of the rounded ones."""
-    if case.dtype != "float64":
-        return case
-
-    def cast(x: Array) -> Array:
-        return x if x.dtype.kind in "iu" else x.astype(dtype)
-
-    arrays: Any = {
-        group: {name: cast(x) for name, x in getattr(case, group).items()} for group in ("params", "inputs", "initial")
-    }
-    cotangents = None if case.cotangents is None else {name: cast(x) for name, x in case.cotangents.items()}
-    targets = None if case.targets is None else cast(case.targets)
-    return replace(
-        case, id=f"{case.id}-{dtype}", dtype=dtype, accumulate=dtype, cotangents=cotangents, targets=targets, **arrays
-    )
