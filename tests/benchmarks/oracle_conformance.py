@@ -248,8 +248,10 @@ def error_seen_here(store):
 
 
 def conformance(operators=("LSTM", "GRU"), store=None):
-    """Rows (operator, kind, how many, revealed by ONNX, by gradcheck, here); None for what
-    is not installed, or has no such layer."""
+    """Rows (operator, kind, how many, revealed by ONNX, by gradcheck, here).
+
+    None stands for what is not installed, or has no such layer.
+    """
     store = store or Store()
     rows = []
     for operator in operators:
