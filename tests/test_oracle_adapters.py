@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from numeric.oracle.adapters import DISCREPANCIES, adapted, from_jax, from_onnx,
 from numeric.oracle.adapters.layouts import FLAX, KERAS, NNX, ONNX, TORCH, form
 from numeric.oracle.adapters.precision import effective_dtype
 from numeric.oracle.adapters.weights import Block, check_cover, pack, unpack
-from numeric.oracle.families import default_cases
+from numeric.oracle.families import FAMILIES, cases
 from numeric.oracle.store import Store
 from numeric.oracle.suite import cell_for
 from tests.benchmarks import oracle_conformance
@@ -34,15 +37,19 @@ def library(name):
     return pytest.importorskip(name, exc_type=ImportError)
 
 
+@lru_cache(maxsize=64)
 def some(cell, ids=FEW, dtype=None):
     """A few default cases of a cell."""
-    return [case for case in default_cases(cell, dtype=dtype) if case.id in ids]
+    names = [f.name for f in FAMILIES if any(m.id in ids for m in f.members) and not (dtype and f.name == "float32")]
+    return [case for name in names for case in cases(cell, name, dtype=dtype) if case.id in ids]
 
 
 def verdict(layer, cell=None, ids=FEW, **options):
     """The verdict on a few cases, of the cell that the layer says it is."""
     own = own_cell(layer) if cell is None else derive.load(cell)
-    return judge(layer, own, cases=some(own, ids), store=STORE, **options)
+    chosen = options.pop("cases", None) or some(own, ids)
+    with patch.object(sys.modules[judge.__module__], "untested", return_value=()):  # it draws all cases of every cell
+        return judge(layer, own, cases=chosen, store=STORE, **options)
 
 
 def agrees(layer, ids=FEW, **options):
@@ -255,7 +262,7 @@ def test_instances_of_flax_are_respected():
 def test_layers_of_keras_agree_in_the_precision_that_they_have(name):
     layer = getattr(library("keras").layers, name)
     own = own_cell(layer)
-    found = judge(layer, cases=some(own, dtype="float32"), store=STORE)
+    found = verdict(layer, cases=some(own, dtype="float32"))
     assert found.status == "agrees", str(found)
     assert any("judged in float32" in note for note in found.notes)
     declined = verdict(layer, own.name, ids=("separating",))
@@ -307,8 +314,8 @@ def test_attributes_of_an_onnx_operator_decide_the_cell():
 def test_small_states_show_what_onnxruntime_loses():
     library("onnxruntime")
     layer = from_onnx("RNN")
-    cases = some(own_cell(layer), ("impulse-vanishing",), dtype="float32")
-    found = judge(layer, cases=cases, scope="outputs", store=STORE)
+    chosen = some(own_cell(layer), ("impulse-vanishing",), dtype="float32")
+    found = verdict(layer, cases=chosen, scope="outputs")
     if version("onnxruntime") == "1.31.1":
         assert found.status == "disagrees"
 
@@ -335,8 +342,8 @@ def test_wrong_layers_of_the_benchmark_are_wrong_and_the_right_one_is_right():
     right = oracle_conformance.Wrong("right", (0, 1, 2, 3))
     kinds = oracle_conformance.wrong_layers("LSTM")
     assert len(kinds["gates in another order"]) == 23
-    cases = some(derive.load("lstm"))
-    assert judge(oracle_conformance.wrong_implementation("LSTM", right), "lstm", cases=cases, store=STORE)
+    chosen = some(derive.load("lstm"))
+    assert judge(oracle_conformance.wrong_implementation("LSTM", right), "lstm", cases=chosen, store=STORE)
     for kind in kinds.values():
         assert oracle_conformance.revealed_here("LSTM", kind[0], STORE) == "separating"
     (flipped,) = oracle_conformance.wrong_layers("GRU")["reset on the other side"]
