@@ -88,7 +88,7 @@ class JudgedCase:
 
 def judge(
     implementation: Any,
-    cell: Cell | str | os.PathLike[str],
+    cell: Cell | str | os.PathLike[str] | None = None,
     *,
     cases: Iterable[Case] | None = None,
     only: Sequence[str] | None = None,
@@ -101,18 +101,19 @@ def judge(
     """The verdict on an implementation of a cell.
 
     ``implementation`` is a callable that takes a :class:`Case` and returns a dict, as the README says, a
-    :class:`Caller`, or something that an adapter knows, such as ``torch.nn.LSTM``.  ``cases`` are the default ones
-    where left out.  ``only`` names the gradients that are there already, while the rest is still being written;
-    ``scope="outputs"`` asks for no gradient at all.  ``time_limit`` is seconds for one call, None for none; ``report``
-    gets a line of progress for every case.  Raises ValueError for what cannot be asked for, never for what an
-    implementation does.
+    :class:`Caller`, or something that an adapter knows, such as ``torch.nn.LSTM``; for the last, ``cell`` may be left
+    out: it is judged as what it says that it computes.  ``cases`` are the default ones where left out; a library that
+    computes float64 in fewer bits gets them in float32, and a note says so.  ``only`` names the gradients that are
+    there already, while the rest is still being written; ``scope="outputs"`` asks for no gradient at all.
+    ``time_limit`` is seconds for one call, None for none; ``report`` gets a line of progress for every case.  Raises
+    ValueError for what cannot be asked for, never for what an implementation does.
     """
     started = time.perf_counter()
-    cell = cell if isinstance(cell, Cell) else load(cell)
+    cell = _cell(implementation, cell)
     asked = Scope(scope, None if only is None else tuple(only))
     asked.check(cell)
     caller = _caller(implementation, cell, time_limit)
-    chosen = tuple(default_cases(cell) if cases is None else cases)
+    chosen = _default(caller, cell) if cases is None else tuple(cases)
     for case in chosen:
         if case.parsed != cell and case.text != cell.text:
             raise ValueError(f"the case {case.id} belongs to the cell {case.cell}, not to {cell.name}")
@@ -121,7 +122,30 @@ def judge(
         judged = _judge_all(caller, chosen, asked, store, report)
     finally:
         caller.close()
-    return _verdict(cell, name or caller.name, judged, asked, time.perf_counter() - started)
+    found = _verdict(cell, name or caller.name, judged, asked, time.perf_counter() - started)
+    return replace(found, notes=(*getattr(_inner(caller), "notes", ()), *found.notes))
+
+
+def _cell(implementation: Any, cell: Cell | str | os.PathLike[str] | None) -> Cell:
+    """The cell that is said, or that the implementation is known to compute."""
+    if cell is not None:
+        return cell if isinstance(cell, Cell) else load(cell)
+    from numeric.oracle.adapters import own_cell
+
+    found = own_cell(implementation)
+    if found is None:
+        raise ValueError('which cell is computed is not known; say it: judge(implementation, "lstm")')
+    return found
+
+
+def _inner(caller: Caller) -> Any:
+    return getattr(caller, "implementation", caller)
+
+
+def _default(caller: Caller, cell: Cell) -> tuple[Case, ...]:
+    """The default cases, in float32 for a library that does not compute in float64."""
+    doubles = "float64" in getattr(_inner(caller), "dtypes", ("float64",))
+    return default_cases(cell, dtype=None if doubles else "float32")
 
 
 def _caller(implementation: Any, cell: Cell, time_limit: float | None) -> Caller:

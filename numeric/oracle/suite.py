@@ -20,6 +20,7 @@ from unittest import SkipTest
 from derive.cell import Cell
 from derive.errors import nearest
 from derive.parse import cells, load
+from numeric.oracle.adapters import own_cell
 from numeric.oracle.calling import name_of
 from numeric.oracle.criterion import AGREES, ERROR
 from numeric.oracle.families import default_cases
@@ -117,7 +118,7 @@ def cell_for(implementation: Any, cell: Any = None) -> Cell:
     It is said by ``cell``, or by the implementation's own attribute ``cell``, or by its name: "my_lstm" is an lstm.
     Raises ValueError where nothing says it.
     """
-    said = cell if cell is not None else getattr(implementation, "cell", None)
+    said = cell if cell is not None else own_cell(implementation) or getattr(implementation, "cell", None)
     if isinstance(said, Cell):
         return said
     if said is not None:

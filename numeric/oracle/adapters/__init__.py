@@ -1,18 +1,20 @@
-"""What people hand in instead of a function of a case: layers of frameworks, each with its layout."""
+"""What people hand in instead of a function of a case: layers of frameworks, each with its layout.
 
-from __future__ import annotations
+``judge(torch.nn.LSTM)`` finds its adapter by itself; functions of tensors or arrays are given through ``from_torch``
+and ``from_jax``, ONNX operators through ``from_onnx``.  A library is imported only when something of it is handed in.
+"""
 
-from collections.abc import Callable
-from typing import Any
+from numeric.oracle.adapters.adapter import Adapter
+from numeric.oracle.adapters.discrepancies import DISCREPANCIES, Discrepancy
+from numeric.oracle.adapters.dispatch import adapted, from_jax, from_onnx, from_torch, own_cell
 
-from derive.cell import Cell
-from numeric.oracle.case import Case
-
-__all__ = ["adapted"]
-
-
-def adapted(implementation: Any, cell: Cell) -> Callable[[Case], Any]:
-    """A function of a case; what no adapter knows is one already."""
-    del cell
-    function: Callable[[Case], Any] = implementation
-    return function
+__all__ = [
+    "DISCREPANCIES",
+    "Adapter",
+    "Discrepancy",
+    "adapted",
+    "from_jax",
+    "from_onnx",
+    "from_torch",
+    "own_cell",
+]
