@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from functools import partial
@@ -35,29 +34,34 @@ from tests import implementations
 
 
 def power():
-    """Features and mistakes by cell."""
-    from numeric.oracle.power import unrevealed_by_all, untested
+    """What a whole run covers, by cell."""
+    from numeric.oracle.mutants import mutants
+    from numeric.oracle.power import applicable, hidden, untested
 
     rows = []
     for name in derive.cells():
         cell = derive.load(name)
         cases = default_cases(cell)
-        rows.append(
-            (name, len(cases), untested(cell, cases, Scope()) or "none", unrevealed_by_all(cell, cases) or "none")
-        )
-    return ("cell", "cases", "features untested", "mistakes not revealed"), rows
+        known = sum(applicable(cell, m) for m in mutants(cell))
+        families = len({case.family for case in cases})
+        missing, unseen = untested(cell, cases, Scope()), hidden(cell, cases)
+        rows.append((name, len(cases), families, ", ".join(missing) or "none", known, "; ".join(unseen) or "none"))
+    return ("cell", "cases", "families", "features untested", "known mistakes", "not revealed"), rows
 
 
-def mistakes():
-    """Detection and naming by cell."""
+def mistakes(every=3):
+    """Known mistakes, each an implementation with other rounding: detected and named; every third of each cell."""
+    from numeric.oracle.mutants import mutants
     from tests.benchmarks.oracle_mistakes import score
 
     rows = []
     for name in derive.cells():
-        start = time.perf_counter()
-        found = score(derive.load(name))
-        rows.append((name, *found, f"{time.perf_counter() - start:.0f} s"))
-    return ("cell", "mistakes", "detected", "named", "named with others", "time"), rows
+        cell = derive.load(name)
+        s = score(cell, planted=mutants(cell)[::every])
+        named = f"{s.named} ({100 * s.named / max(1, s.planted):.1f} %)"
+        times = f"{s.seconds / max(1, s.planted):.1f} s"
+        rows.append((name, s.planted, s.detected, named, len(s.wrong), len(s.unnamed), times))
+    return ("cell", "mistakes", "detected", "named", "named otherwise", "unnamed", "time for one"), rows
 
 
 def implementations_at_hand():
@@ -109,10 +113,11 @@ def calibration(seeds=range(1, 4)):
 
 
 def conformance():
-    """Published vectors beside the default cases."""
-    from tests.benchmarks.oracle_conformance import table
+    """Wrong layers that published vectors, gradcheck's fast mode and the default cases reveal."""
+    from tests.benchmarks.oracle_conformance import conformance as rows_of
 
-    return table()
+    shown = [tuple("-" if x is None else x for x in row) for row in rows_of()]
+    return ("operator", "wrong layers", "how many", "ONNX node tests", "gradcheck fast mode", "default cases"), shown
 
 
 def judging():
@@ -129,11 +134,10 @@ def judging():
             start = time.perf_counter()
             verdict = judge(function, "lstm")
             rows.append((label, len(verdict.judged), verdict.status, f"{time.perf_counter() - start:.2f} s", "10 s"))
-        from numeric.oracle.command import CommandCaller
+        from numeric.oracle.command import WorkerCaller
 
         start = time.perf_counter()
-        command = [sys.executable, "-m", "numeric.oracle.worker", "tests.implementations:plain"]
-        verdict = judge(CommandCaller(command), "lstm")
+        verdict = judge(WorkerCaller("tests.implementations:plain"), "lstm")
         rows.append(
             ("as a command", len(verdict.judged), verdict.status, f"{time.perf_counter() - start:.2f} s", "10 s")
         )
