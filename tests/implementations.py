@@ -107,6 +107,21 @@ def _unrolled(case, values, library):
     return outputs, library.loss(problem.loss, outputs, case)
 
 
+def _loss(loss, picked, array, log_softmax):
+    """The loss of what it reads, at the steps that count."""
+    total = 0
+    for root, given in loss.given.items():
+        y = picked[root]
+        if loss.name == "linear":
+            total = total + (array(given) * y).sum()
+        elif loss.name == "squared_error":
+            total = total + ((y - array(given)) ** 2).sum() / 2
+        else:
+            target = np.eye(y.shape[-1])[given] if given.dtype.kind in "iu" else given
+            total = total - (array(target) * log_softmax(y, -1)).sum()
+    return total / loss.count
+
+
 class _Torch:
     def __init__(self, dtype):
         import torch
@@ -132,19 +147,8 @@ class _Torch:
         return self.torch.stack(steps)
 
     def loss(self, loss, outputs, case):
-        total = 0
-        for root, given in loss.given.items():
-            where = loss.where if loss.where is ... else tuple(map(self.torch.as_tensor, loss.where))
-            y = outputs[root][where]
-            if loss.name == "linear":
-                total = total + (self.array(given) * y).sum()
-            elif loss.name == "squared_error":
-                total = total + ((y - self.array(given)) ** 2).sum() / 2
-            else:
-                log_p = self.torch.log_softmax(y, -1)
-                target = np.eye(y.shape[-1])[given] if given.dtype.kind in "iu" else given
-                total = total - (self.array(target) * log_p).sum()
-        return total / loss.count
+        where = loss.where if loss.where is ... else tuple(map(self.torch.as_tensor, loss.where))
+        return _loss(loss, {n: y[where] for n, y in outputs.items()}, self.array, self.torch.log_softmax)
 
 
 def torch_autograd(case):
@@ -193,18 +197,7 @@ class _Jax:
         return self.np.stack(steps)
 
     def loss(self, loss, outputs, case):
-        total = 0
-        for root, given in loss.given.items():
-            y = outputs[root][loss.where]
-            if loss.name == "linear":
-                total = total + (self.array(given) * y).sum()
-            elif loss.name == "squared_error":
-                total = total + ((y - self.array(given)) ** 2).sum() / 2
-            else:
-                log_p = self.jax.nn.log_softmax(y, -1)
-                target = np.eye(y.shape[-1])[given] if given.dtype.kind in "iu" else given
-                total = total - (self.array(target) * log_p).sum()
-        return total / loss.count
+        return _loss(loss, {n: y[loss.where] for n, y in outputs.items()}, self.array, self.jax.nn.log_softmax)
 
 
 def jax_grad(case):
