@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from derive.cell import Cell
-from derive.parse import load
+from derive.parse import cells, load
 from numeric.oracle.calling import Caller, InProcess, Outcome
 from numeric.oracle.case import Case
 from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, UNDECIDABLE, Measured, Truth, compare, worst
@@ -291,7 +291,7 @@ def _verdict(cell: Cell, name: str, judged: Sequence[JudgedCase], asked: Scope, 
         notes=tuple(notes),
         tensors=sum(len(j.measured) for j in called),
         largest=max(units, default=0.0),
-        reproduce=_reproduction(cell, bad),
+        reproduce=_reproduction(cell, bad, judged),
         seconds=seconds,
     )
 
@@ -301,8 +301,11 @@ def _badness(finding: Finding) -> tuple[int, float]:
     return order.get(finding.status, 2), -(finding.units or 0.0)
 
 
-def _reproduction(cell: Cell, findings: Sequence[Finding]) -> str:
-    """A line that gives the worst case again."""
-    if not findings:
+def _reproduction(cell: Cell, findings: Sequence[Finding], judged: Sequence[JudgedCase]) -> str:
+    """A line that gives the worst case again, where it is a default one of a shipped cell."""
+    if not findings or cell.name not in cells() or load(cell.name) != cell:
         return ""
-    return f'numeric.oracle.find_case("{cell.name}", "{findings[0].case}")'
+    worst_id = findings[0].case
+    known = {case.id: case.digest for case in default_cases(cell)}
+    (digest,) = {j.case.digest for j in judged if j.case.id == worst_id} or {""}
+    return f'numeric.oracle.find_case("{cell.name}", "{worst_id}")' if known.get(worst_id) == digest else ""

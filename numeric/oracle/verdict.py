@@ -17,6 +17,9 @@ __all__ = ["SCHEMA", "Diagnosis", "Finding", "Verdict", "number"]
 #: Version of what :meth:`Verdict.to_json` writes.
 SCHEMA = 1
 
+#: Features that a text lists of those not tested.
+_SOME = 8
+
 _SAID = {
     AGREES: "agrees",
     DISAGREES: "disagrees",
@@ -141,7 +144,8 @@ class Verdict:
             reasons.setdefault(reason or "no reason given", []).append(case)
         out += [f"  declined: {', '.join(cases)} ({reason})" for reason, cases in reasons.items()]
         if self.untested:
-            out.append(f"  not tested: {', '.join(self.untested)}")
+            more = f" and {len(self.untested) - _SOME} more" if len(self.untested) > _SOME else ""
+            out.append(f"  not tested: {', '.join(self.untested[:_SOME])}{more}")
         return out
 
 

@@ -1,6 +1,6 @@
 """The listings of the document that this project started from, run as they are printed, and judged.
 
-    python -m tests.foreign.listings_judged          prints what the oracle says about each
+    python -m tests.foreign.listings_judged          prints what the oracle says about each; kept in listings.md
 
 A listing is the text in ``listings/``, unchanged; what is here gives it a case's numbers and takes its gradients.
 PyTorch is needed.
@@ -19,6 +19,7 @@ import numpy as np
 import derive
 from numeric.oracle import Case, judge
 
+TOP = Path(__file__).parents[2]
 LISTINGS = Path(__file__).parent / "listings"
 CELL = derive.load("tanh_rnn")
 
@@ -281,9 +282,28 @@ def verdicts():
             yield name, judge(implementation, CELL, cases=cases, only=only, name=name)
 
 
+def report():
+    """What the oracle says about each listing, as Markdown."""
+    parts = ["# The listings that this project started from, judged\n", _HEAD]
+    for name, verdict in verdicts():
+        parts.append(f"## {name}\n\n```text\n{verdict}\n```\n".replace(f"{TOP}/", ""))
+    return "\n".join(parts)
+
+
+_HEAD = """Each is run as it is printed (`listings/`), with a case's numbers. What the oracle does not confirm:
+
+- `bptt_manual` takes `ys` for probabilities where it calls its derivative that of softmax and cross-entropy; for the
+  outputs y of the same document it is the derivative of half the squared error.
+- `truncated_bptt` takes one input more than targets in a last, shorter chunk: it fails, or, where the last chunk has
+  one target, broadcasts it and gives another gradient without a word.
+- `visualize_gradient_flow` adds to the gradient that its input has from a call before.
+
+Made by `python -m tests.foreign.listings_judged > tests/foreign/listings.md`.
+"""
+
+
 def main():
-    for _, verdict in verdicts():
-        print(verdict, end="\n\n")
+    print(report(), end="")
 
 
 if __name__ == "__main__":
