@@ -67,7 +67,9 @@ def _multiple(wrong: Sequence[Evidence]) -> Iterator[str]:
         own = [e for e in wrong if name in e.wrong and e.found[name].shape == e.exact(name).shape]
         with np.errstate(all="ignore"):
             ratios = [float(np.vdot(e.exact(name), e.found[name]) / np.vdot(e.exact(name), e.exact(name))) for e in own]
-        if own and all(e.fits(name, c * e.exact(name)) for e, c in zip(own, ratios, strict=True)):
+        if not own or not np.isfinite(ratios).all():
+            continue
+        if all(e.fits(name, c * e.exact(name)) for e, c in zip(own, ratios, strict=True)):
             same = np.ptp(ratios) <= 1e-6 * abs(ratios[0])
             factor = f"{ratios[0]:.9g} times" if same else "a multiple, another in each case, of"
             constant.setdefault(factor, []).append(name)
@@ -262,7 +264,9 @@ def _cases(evidence: Sequence[Evidence], wrong: Sequence[Evidence]) -> Iterator[
         if all(has(e) == (e in wrong) for e in evidence):
             yield f"only cases {words} are wrong"
             return
-    yield f"{len(wrong)} of {len(evidence)} cases are wrong: {_list([e.case.id for e in wrong][:6])}"
+    names, most = [e.case.id for e in wrong], 6
+    listed = names if len(names) <= most else [*names[:most], f"{len(names) - most} more"]
+    yield f"{len(wrong)} of {len(evidence)} cases {_is(wrong)} wrong: {_list(listed)}"
 
 
 def _list(names: Sequence[str]) -> str:

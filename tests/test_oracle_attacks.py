@@ -1,0 +1,241 @@
+"""What a hostile user hands to the oracle: whatever comes back, there is a verdict, and its words are true."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+
+import numpy as np
+import pytest
+
+import derive
+from numeric.oracle import Case, default_cases, find_case, judge
+from numeric.oracle.calling import Outcome
+from numeric.oracle.result import array_of
+from numeric.oracle.result_data import outcome_text
+from numeric.oracle.store import Store
+from tests.implementations import engine
+
+CELL = derive.load("tanh_rnn")
+FEW = default_cases(CELL)[:2]
+STORE = Store(folder=None)
+
+
+def judged(implementation, cases=FEW, **options):
+    return judge(implementation, cases[0].parsed, cases=cases, store=STORE, **options)
+
+
+def returning(change):
+    def implementation(case):
+        result = engine(case)
+        return change(result) or result
+
+    return implementation
+
+
+# -------------------------------------------------------------------------------------------------------------- raising
+
+
+class SilentError(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class OwnError(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), GeneratorExit(), OwnError("mine"), SilentError(), SystemExit(3)]
+)
+def test_whatever_is_raised_within_a_time_limit_is_said_at_once(error):
+    def implementation(case):
+        raise error
+
+    verdict = judged(implementation)
+    assert verdict.status == "error"
+    assert all(f.message.startswith(f"raised {type(error).__name__}") for f in verdict.findings)
+
+
+def test_a_long_message_is_cut():
+    def implementation(case):
+        raise ValueError("x" * 1_000_000)
+
+    verdict = judged(implementation)
+    assert len(str(verdict)) < 10_000
+    assert "(1000000 characters)" in str(verdict)
+
+
+def test_a_reason_that_cannot_be_read_still_declines():
+    def implementation(case):
+        raise NotImplementedError(SilentError())
+
+    assert [reason for _, reason in judged(implementation).declined] == ["(its message cannot be read)"] * 2
+
+
+def test_a_case_that_is_taken_apart_is_a_case_that_was_modified():
+    def implementation(case):
+        result = engine(case)
+        case.__dict__["params"] = None
+        object.__setattr__(case, "inputs", {})
+        return result
+
+    verdict = judged(implementation)
+    assert verdict.status == "error"
+    assert {f.tensor for f in verdict.findings} >= {"params['W_hh']", "inputs['x']"}
+
+
+# ------------------------------------------------------------------------------------------------------------ returning
+
+
+class EvilShape:
+    @property
+    def shape(self):
+        raise RuntimeError("no shape")
+
+
+class Texts:
+    shape = ("a", 3)
+
+
+class Endless:
+    def __len__(self):
+        return 10**9
+
+    def __getitem__(self, i):
+        return 1.0
+
+
+class Exits:
+    shape = (4, 4)
+
+    def __array__(self, *args, **options):
+        raise SystemExit(3)
+
+
+class Unreadable(dict):
+    def items(self):
+        raise RuntimeError("no items")
+
+
+class Key:
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+OBJECTS = [EvilShape(), Texts(), Endless(), [Endless()] * 4, range(10**9), Exits(), (i for i in range(3)), "text", {}]
+
+
+@pytest.mark.parametrize("value", OBJECTS, ids=lambda value: type(value).__name__)
+def test_any_object_in_place_of_an_array_is_a_fault_at_once(value):
+    begun = time.perf_counter()
+    verdict = judged(returning(lambda r: r["grads"].update(W_hh=value)), FEW[:1])
+    assert verdict.status == "error"
+    assert verdict.findings[0].message.startswith("the gradient of W_hh ")
+    assert time.perf_counter() - begun < 5
+    assert "unreadable" in outcome_text(Outcome("returned", {"grads": {"W_hh": value}}), {}, 10_000)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Unreadable,
+        lambda r: {"grads": Unreadable(r["grads"])},
+        lambda r: {**r, Key(): 1},
+        lambda r: {"grads": {**r["grads"], Key(): 1}},
+    ],
+)
+def test_a_mapping_that_cannot_be_read_is_a_fault(change):
+    verdict = judged(returning(change))
+    assert verdict.status == "error"
+    assert "that cannot be read: RuntimeError" in str(verdict)
+    said = outcome_text(Outcome("returned", change(engine(FEW[0]))), {}, 10_000)
+    assert "that cannot be read: RuntimeError" in said
+
+
+def test_names_may_be_of_an_enumeration():
+    Name = Enum("Name", {n: n for n in CELL.parameters}, type=str)
+    assert judged(returning(lambda r: {"grads": {Name(n): r["grads"][n] for n in CELL.parameters}}))
+
+
+def test_many_unknown_names_are_counted_and_not_listed():
+    verdict = judged(returning(lambda r: r["grads"].update({f"k{i}": 1 for i in range(5000)})))
+    assert verdict
+    assert len(verdict.notes) < 50
+    assert any(note == "4980 more names are not known and ignored" for note in verdict.notes)
+
+
+def test_lists_of_the_right_length_are_arrays():
+    assert array_of([[1, 2], [3, 4]], 4).tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(ValueError, match="more than 3 numbers"):
+        array_of([[1, 2], [3, 4]], 3)
+
+
+# ---------------------------------------------------------------------------------------------------------------- words
+
+
+def test_what_is_not_finite_is_no_multiple_of_what_is_right():
+    text = str(judged(returning(lambda r: r["grads"].update(W_hh=np.full_like(r["grads"]["W_hh"], np.nan)))))
+    assert "not finite" in text
+    assert "multiple" not in text
+
+
+def test_cases_that_are_wrong_are_counted_in_words():
+    def implementation(case):
+        result = engine(case)
+        if case.id in wrong:
+            result["grads"]["b"] = result["grads"]["b"] * np.linspace(1.1, 2.1, case.sizes["H"])
+        return result
+
+    every = tuple(c for c in default_cases(CELL) if c.T < 9)
+    wrong = ["sizes-falling"]
+    assert "1 of 4 cases is wrong: sizes-falling" in str(judged(implementation, every[:4]))
+    wrong = [c.id for c in every if c.B == 3 and c.family != "ragged"]
+    assert f" and {len(wrong) - 6} more" in str(judged(implementation, every))
+
+
+# ------------------------------------------------------------------------------------------------- cases without answer
+
+
+def own_case(id="mine", text="h[t] = relu(W @ h[t-1] + V @ x[t])", x=0.0, **more):
+    params = {n: np.ones((2, 2)) for n in ("W", "V")}
+    inputs, initial = {"x": np.full((3, 1, 2), x)}, {"h": np.zeros((1, 2))}
+    given = {"loss": "linear", "cotangents": {"h": np.ones((3, 1, 2))}} | more
+    return Case(id, "own", "a case of a user's", "own", text, params, inputs, initial, **given)
+
+
+def test_a_case_at_a_kink_is_undecidable_and_the_others_are_judged():
+    verdict = judged(engine, (own_case("kink"), own_case("smooth", x=1.0)))
+    assert verdict.status == "undecidable"
+    assert verdict.tensors > 0
+    assert [f.case for f in verdict.findings] == ["kink"]
+    assert "give a case with other numbers" in str(verdict)
+
+    def wrong(case):
+        result = engine(case)
+        result["grads"]["W"] = result["grads"]["W"] * 2
+        return result
+
+    assert judged(wrong, (own_case("kink"), own_case("smooth", x=1.0))).status == "disagrees"
+
+
+def test_a_tensor_that_cannot_be_judged_says_why():
+    verdict = judged(engine, (own_case(x=1.0, cotangents={"h": np.full((3, 1, 2), 1e-312)}),))
+    assert verdict.status == "undecidable"
+    assert all("too small for float64" in f.message and f.units is None for f in verdict.findings)
+
+
+def test_a_verdict_says_how_to_find_its_case():
+    def wrong(case):
+        return {"grads": {n: 3 * g for n, g in engine(case)["grads"].items()}}
+
+    assert judged(wrong, (own_case(x=1.0),)).reproduce == "the case mine that was given"
+    assert judged(wrong).reproduce.startswith('numeric.oracle.find_case("tanh_rnn", "')
+    case = default_cases(CELL, dtype="float32")[0]
+    assert judged(wrong, (case,)).reproduce == 'numeric.oracle.find_case("tanh_rnn", "separating", dtype="float32")'
+    assert find_case("tanh_rnn", "separating", dtype="float32") is case
+
+
+def test_a_cell_of_sums_alone_is_judged():
+    cell = derive.parse("h[t] = h[t-1] + x[t]", "sums")
+    assert judge(engine, cell, store=STORE)
