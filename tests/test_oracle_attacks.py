@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import OrderedDict
 from enum import Enum
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import derive
 from numeric.oracle import Case, default_cases, find_case, judge
 from numeric.oracle.calling import Outcome
+from numeric.oracle.criterion import truth_of
 from numeric.oracle.result import array_of
 from numeric.oracle.result_data import outcome_text
 from numeric.oracle.store import Store
@@ -197,10 +200,10 @@ def test_cases_that_are_wrong_are_counted_in_words():
 # ------------------------------------------------------------------------------------------------- cases without answer
 
 
-def own_case(id="mine", text="h[t] = relu(W @ h[t-1] + V @ x[t])", x=0.0, **more):
+def own_case(id="mine", text="h[t] = relu(W @ h[t-1] + V @ x[t])", x=0.0, T=3, **more):
     params = {n: np.ones((2, 2)) for n in ("W", "V")}
-    inputs, initial = {"x": np.full((3, 1, 2), x)}, {"h": np.zeros((1, 2))}
-    given = {"loss": "linear", "cotangents": {"h": np.ones((3, 1, 2))}} | more
+    inputs, initial = {"x": np.full((T, 1, 2), x)}, {"h": np.zeros((1, 2))}
+    given = {"loss": "linear", "cotangents": {"h": np.ones((T, 1, 2))}} | more
     return Case(id, "own", "a case of a user's", "own", text, params, inputs, initial, **given)
 
 
@@ -217,6 +220,12 @@ def test_a_case_at_a_kink_is_undecidable_and_the_others_are_judged():
         return result
 
     assert judged(wrong, (own_case("kink"), own_case("smooth", x=1.0))).status == "disagrees"
+
+
+def test_numbers_beyond_every_exponent_are_undecidable():
+    verdict = judged(engine, (own_case(text="h[t] = (V @ x[t] + W @ h[t-1])**64", x=1e300, T=12),))
+    assert verdict.status == "undecidable"
+    assert "numbers that overflow" in str(verdict)
 
 
 def test_a_tensor_that_cannot_be_judged_says_why():
@@ -239,3 +248,141 @@ def test_a_verdict_says_how_to_find_its_case():
 def test_a_cell_of_sums_alone_is_judged():
     cell = derive.parse("h[t] = h[t-1] + x[t]", "sums")
     assert judge(engine, cell, store=STORE)
+
+
+# --------------------------------------------------------------------------------------------------- names and places
+
+
+def every_entry(change):
+    """The engine, with every gradient changed."""
+
+    def implementation(case):
+        return {"grads": {n: change(g) for n, g in engine(case)["grads"].items()}}
+
+    return implementation
+
+
+SHORT = tuple(c for c in default_cases(CELL) if c.T < 9)
+
+
+def test_entries_that_are_clipped_are_named():
+    verdict = judged(every_entry(lambda g: np.clip(g, -0.5, 0.5)), SHORT)
+    assert verdict.mistake == "clipped"
+    assert "clipped to at most 0.5" in str(verdict)
+    assert judged(every_entry(lambda g: np.minimum(g, 0.5)), SHORT).mistake is None
+
+
+def test_a_clipped_gradient_of_a_cell_without_parameters_is_told():
+    cell = derive.parse("h[t] = h[t-1] + x[t]", "sums")
+
+    def clipped(case):
+        grads = engine(case)["grads"]
+        norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
+        return {"grads": {n: g * min(1, 2 / norm) for n, g in grads.items()}}
+
+    assert judged(clipped, tuple(c for c in default_cases(cell) if c.T < 7)).status == "disagrees"
+
+
+def test_numbers_and_lists_are_arrays_of_a_case():
+    cell = derive.parse("a: scalar\nh[t] = a*h[t-1] + V @ x[t]", "scaled")
+    for a, V in ((0.5, [[1.0]]), (np.float64(0.5), np.ones((1, 1)))):
+        case = Case("mine", "own", "", cell.name, cell.text, {"a": a, "V": V}, {"x": [[[1.0]], [[2.0]]]},
+                    {"h": [[0.25]]}, "squared_error", on="h", targets=[[[1.0]], [[0.0]]], lengths=[2])  # fmt: skip
+        assert judged(engine, (case,))
+
+
+def test_a_single_entry_that_is_too_small_is_not_clipping():
+    def implementation(case):
+        result = engine(case)
+        g = result["grads"]["W_hh"] = result["grads"]["W_hh"].copy()
+        g.flat[np.abs(g).argmax()] *= 0.99
+        return result
+
+    assert judged(implementation, SHORT[:1]).mistake is None
+
+
+def test_a_loss_that_is_rounded_to_float32_lost_its_precision():
+    verdict = judged(returning(lambda r: r.update(loss=float(np.float32(r["loss"])))), SHORT)
+    assert verdict.mistake == "precision-lost"
+    assert judged(returning(lambda r: r.update(loss=r["loss"] * (1 + 2**-26))), SHORT).mistake == "loss-value"
+
+
+def test_a_gradient_is_not_called_right_that_is_wrong_elsewhere():
+    flushed = every_entry(lambda g: np.where(np.abs(g) < 0.1, 0.0, g))
+    text = str(judged(flushed, SHORT))
+    assert "and x are wrong" in text or "every gradient is wrong" in text
+    assert "dL/dx is right" not in text
+
+
+# ----------------------------------------------------------------------------------------------- what cases show
+
+
+def under(condition):
+    """The engine, with a gradient that is a thousandth too large in some cases."""
+
+    def implementation(case):
+        result = engine(case)
+        if condition(case):
+            name = next(iter(case.params))
+            result["grads"][name] = result["grads"][name] * 1.001
+        return result
+
+    return implementation
+
+
+def distributions(case):
+    return case.loss == "softmax_cross_entropy" and case.targets.dtype.kind == "f"
+
+
+CONDITIONS = {
+    "truncated and ragged": lambda c: c.truncate and c.lengths is not None,
+    "truncated mean": lambda c: c.truncate and c.reduction == "mean",
+    "ragged distributions": lambda c: c.lengths is not None and distributions(c),
+    "ragged cotangents": lambda c: c.lengths is not None and c.loss == "linear" and c.at == "every",
+    "ragged cotangents, mean": lambda c: c.lengths is not None and c.loss == "linear" and c.reduction == "mean",
+}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS.values(), ids=CONDITIONS)
+def test_a_mistake_under_a_condition_shows(condition):
+    cases = tuple(c for c in default_cases(CELL) if c.lengths is not None or c.truncate)
+    assert judged(under(condition), cases).status == "disagrees"
+
+
+# ---------------------------------------------------------------------------------------------------------------- store
+
+
+@pytest.mark.parametrize("name", ["noise:b", "lo:b", "radius:b", "hi:loss", "hi:outputs.y"])
+def test_a_kept_truth_of_other_shapes_is_computed_anew(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(Store, "_memory", OrderedDict())
+    Store(tmp_path).truth(FEW[0])
+    (path,) = tmp_path.iterdir()
+    with np.load(path) as kept:
+        np.savez(path, **{**kept, name: np.zeros(7)})
+    Store._memory.clear()
+    assert judge(engine, CELL, cases=FEW[:1], store=Store(tmp_path))
+
+
+def test_nothing_is_left_of_a_file_that_cannot_be_put_in_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(Store, "_memory", OrderedDict())
+    (tmp_path / f"{FEW[0].digest}.npz").mkdir()
+    Store(tmp_path).truth(FEW[0])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_two_threads_get_what_one_gets(monkeypatch):
+    monkeypatch.setattr(Store, "_memory", OrderedDict())
+    found = {}
+
+    def ask(k):
+        found[k] = [truth_of(case) for case in FEW]
+
+    threads = [threading.Thread(target=ask, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for a, b, case in zip(found[0], found[1], FEW, strict=True):
+        for name in case.gradients():
+            assert np.array_equal(a.noise[name], b.noise[name])
+            assert np.array_equal(a.enclosure(name).hi, b.enclosure(name).hi)

@@ -134,7 +134,7 @@ def _changed(case: Case, own: Case) -> tuple[str, ...]:
 
 def _bytes(now: Any) -> bytes | None:
     """The content of what should be an array still."""
-    return now.tobytes() if isinstance(now, np.ndarray) else None
+    return now.tobytes() if isinstance(now, np.ndarray | np.generic) else None
 
 
 def name_of(implementation: Any) -> str:

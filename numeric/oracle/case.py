@@ -65,7 +65,9 @@ class Case:
                 f"dtype is {self.dtype!r}, accumulate {self.accumulate!r}; expected of {', '.join(DTYPES)}"
             )
         for one in fields(self):
-            object.__setattr__(self, one.name, _frozen(getattr(self, one.name)))
+            value = getattr(self, one.name)
+            value = np.asarray(value) if one.name in ("targets", "lengths") and value is not None else value
+            object.__setattr__(self, one.name, _frozen(value))
 
     def __repr__(self) -> str:
         return f"<Case {self.id} of {self.cell}: T {self.T}, B {self.B}, {self.dtype}>"
@@ -166,7 +168,7 @@ def _frozen(value: Any) -> Any:
         value.flags.writeable = False
         return value
     if isinstance(value, Mapping):
-        return MappingProxyType({str(name): _frozen(x) for name, x in value.items()})
+        return MappingProxyType({str(name): _frozen(np.asarray(x)) for name, x in value.items()})
     return value
 
 

@@ -15,7 +15,16 @@ import numpy as np
 
 from derive.cell import Cell
 from numeric.oracle.candidates import Candidate, factors, known_mistakes, surviving, words_of
-from numeric.oracle.conduct import blurs, clipped, of_arguments, of_calls, padding_read, precision
+from numeric.oracle.conduct import (
+    blurs,
+    clipped,
+    clipped_by_entry,
+    of_arguments,
+    of_calls,
+    padding_read,
+    precision,
+    short_loss,
+)
 from numeric.oracle.conventions import gate_order, layout, names_moved, order_in_words, under_other_names
 from numeric.oracle.criterion import LIMITS
 from numeric.oracle.evidence import Evidence, collect
@@ -120,6 +129,9 @@ def _values_alone(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
     values = {n for e in evidence for n in e.wrong_values}
     if any(e.wrong for e in evidence) or not values:
         return None
+    short = short_loss(evidence) if values == {"loss"} else None
+    if short:
+        return Diagnosis(short.name, short.sentence)
     if values == {"loss"}:
         found = surviving(list(factors()), evidence)
         how = f": {found[0].candidate.sentence}" if found else ""
@@ -214,7 +226,7 @@ def _best(answers: Sequence[Answer]) -> Diagnosis | None:
 
 
 def _clipped(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
-    found = clipped(evidence)
+    found = clipped(evidence) or clipped_by_entry(evidence)
     return Diagnosis(found.name, found.sentence) if found else None
 
 

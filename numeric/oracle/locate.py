@@ -145,7 +145,10 @@ def _steps(wrong: Sequence[Evidence]) -> Iterator[str]:
     for e in sorted(wrong, key=lambda e: (-e.case.T > -3, e.cost)):
         for name in e.case.inputs:
             if name in e.found and e.case.T > 1 and any(n in e.wrong for n in e.case.params):
-                said = _of_steps(e, name, _wrong_steps(e, name))
+                steps = _wrong_steps(e, name)
+                if not steps and any(name in other.wrong for other in wrong):
+                    continue  # right here, and not everywhere
+                said = _of_steps(e, name, steps)
                 if said:
                     yield f"{said} ({e.case.id})"
                     return
