@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from enum import Enum
 
 import numpy as np
 import pytest
 
 import derive
-from numeric.oracle import Case, default_cases, find_case, judge
+from numeric.oracle import Case, check_implementation, default_cases, find_case, judge
 from numeric.oracle.calling import Outcome
 from numeric.oracle.criterion import truth_of
 from numeric.oracle.result import array_of
@@ -250,6 +251,43 @@ def test_a_cell_of_sums_alone_is_judged():
     assert judge(engine, cell, store=STORE)
 
 
+# -------------------------------------------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cases": "abc"}, "cases hold a str"),
+        ({"cases": [1]}, "cases hold a int"),
+        ({"only": "W_hh"}, "expected a list of names"),
+        ({"time_limit": "5"}, "positive number of seconds"),
+        ({"time_limit": -1}, "positive number of seconds"),
+        ({"time_limit": float("nan")}, "positive number of seconds"),
+    ],
+)
+def test_options_of_other_types_are_refused_in_words(options, words):
+    with pytest.raises(ValueError, match=words):
+        judge(engine, CELL, **{"cases": FEW, **options})
+
+
+def test_any_long_time_may_be_given_and_one_case_alone():
+    for limit in (1e12, float("inf"), None):
+        assert judge(engine, CELL, cases=FEW[0], time_limit=limit, store=STORE)
+
+
+def test_a_case_of_other_numbers_than_it_says_is_refused():
+    case = FEW[0]
+    with pytest.raises(ValueError, match="stored in float64, the case in float32"):
+        judged(engine, (replace(case, dtype="float32", accumulate="float32"),))
+    with pytest.raises(ValueError, match="expected real numbers"):
+        judged(engine, (replace(case, params={**case.params, "b": np.zeros(4, complex)}),))
+
+
+def test_expected_failures_are_a_dict():
+    with pytest.raises(ValueError, match="a dict from checks to reasons"):
+        check_implementation(engine, CELL, expected_failures=["calls-repeat"])
+
+
 # --------------------------------------------------------------------------------------------------- names and places
 
 
@@ -270,6 +308,28 @@ def test_entries_that_are_clipped_are_named():
     assert verdict.mistake == "clipped"
     assert "clipped to at most 0.5" in str(verdict)
     assert judged(every_entry(lambda g: np.minimum(g, 0.5)), SHORT).mistake is None
+
+
+def test_a_gradient_that_is_zero_is_not_clipped():
+    verdict = judged(returning(lambda r: r["grads"].update(h0=0 * r["grads"]["h0"])), SHORT)
+    assert verdict.status == "disagrees"
+    assert "clipped" not in str(verdict)
+
+
+def test_what_is_nearly_right_is_told_so():
+    random = np.random.default_rng(0)
+    text = str(judged(every_entry(lambda g: g * (1 + 1e-8 * random.uniform(1, 2, g.shape))), FEW))
+    assert "not-deterministic" in text
+    factors = np.linspace(1, 2, 64)
+    text = str(judged(every_entry(lambda g: g * (1 + 4e-6 * np.resize(factors, g.shape))), FEW))
+    assert "right to 5 digits" in text
+    assert "goes wrong within one step" not in text
+
+
+def test_a_sign_that_is_wrong_everywhere_is_not_listed_name_by_name():
+    negated = returning(lambda r: r.update(grads={n: -g for n, g in r["grads"].items()}))
+    text = str(judged(negated, default_cases(derive.load("lstm"))[:2]))
+    assert "(in every gradient only)" in text
 
 
 def test_a_clipped_gradient_of_a_cell_without_parameters_is_told():

@@ -22,7 +22,7 @@ from derive.parse import parse
 from numeric.arguments import Array
 from numeric.problem import Problem, check_problem
 
-__all__ = ["DTYPES", "Case", "cell_of"]
+__all__ = ["DTYPES", "Case", "cell_of", "check_stored"]
 
 #: Storage types of a case; the last two need the package ml_dtypes (float16 is NumPy's own).
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -155,6 +155,14 @@ class Case:
         return out | {f"{name}0": s.shape for name, s in data.initial.items()}
 
 
+def check_stored(case: Case) -> None:
+    """Raise ValueError for an array that is not stored in the case's type."""
+    for group in ("params", "inputs", "initial", "cotangents"):
+        for name, x in (getattr(case, group) or {}).items():
+            if x.dtype.kind == "f" and str(x.dtype) != case.dtype:
+                raise ValueError(f"{name} is stored in {x.dtype}, the case in {case.dtype}; convert one of them")
+
+
 @lru_cache(maxsize=64)
 def cell_of(text: str, name: str) -> Cell:
     """The cell of a text; read once."""
@@ -179,7 +187,9 @@ def _copied(value: Any) -> Any:
 
 
 def _wide_array(x: Array) -> Array:
-    """The same values in float64; integers stay integers."""
+    """The same values in float64; integers stay integers.  Raises ValueError for what is no real number."""
+    if x.dtype.kind in "cOSU":
+        raise ValueError(f"an array of the case has dtype {x.dtype}; expected real numbers")
     return x if x.dtype.kind in "iu" else x.astype(np.float64)
 
 

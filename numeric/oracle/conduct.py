@@ -203,8 +203,10 @@ def clipped_by_entry(evidence: Sequence[Evidence]) -> Behaviour | None:
     """Every entry that is too large is one number, and every other one is right."""
     wrong = [(e, n) for e in evidence for n in e.wrong]
     bound = max((float(np.abs(e.found[n]).max(initial=0.0)) for e, n in wrong), default=np.inf)
-    cut = sum(int((np.abs(e.exact(n)) > bound).sum()) for e, n in wrong)
-    if not np.isfinite(bound) or cut < 2 or any(e.wrong_values for e in evidence):
+    sizes = [np.abs(e.exact(n)) for e, n in wrong]
+    cut = sum(int((x > bound).sum()) for x in sizes)
+    whole = any(np.any((x > 0) & (x < bound)) for x in sizes)
+    if not np.isfinite(bound) or cut < 2 or not whole or any(e.wrong_values for e in evidence):
         return None
     if not all(e.fits(n, np.clip(e.exact(n), -bound, bound)) for e, n in wrong):
         return None

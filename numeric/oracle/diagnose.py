@@ -187,7 +187,8 @@ def _named(found: Sequence[Any], evidence: Sequence[Evidence]) -> Diagnosis | No
     first, hit = candidates[0], found[0].hit
     others = [n for c in candidates for n in (c.name, *c.also)]
     alternatives = tuple(n for n in dict.fromkeys(others) if n != first.name)
-    only = f" (in {', '.join(sorted(hit))} only)" if found[0].spared else ""
+    every = {n for e in evidence for n in e.gradients_found}
+    only = f" (in {'every gradient' if hit >= every else ', '.join(sorted(hit))} only)" if found[0].spared else ""
     said = tuple(f"the same numbers: {c.sentence}" for c in candidates[1:3])
     return Diagnosis(
         first.name,

@@ -6,6 +6,7 @@ verdict = judge(my_bptt, "tanh_rnn")
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ import numpy as np
 from derive.cell import Cell
 from derive.parse import load
 from numeric.oracle.calling import Caller, InProcess, Outcome
-from numeric.oracle.case import Case
+from numeric.oracle.case import Case, check_stored
 from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, UNDECIDABLE, Measured, Truth, compare, hidden_by, worst
 from numeric.oracle.diagnose import diagnose
 from numeric.oracle.families import default_cases
@@ -91,7 +92,7 @@ def judge(
     implementation: Any,
     cell: Cell | str | os.PathLike[str] | None = None,
     *,
-    cases: Iterable[Case] | None = None,
+    cases: Iterable[Case] | Case | None = None,
     only: Sequence[str] | None = None,
     scope: str = "all",
     time_limit: float | None = TIME_LIMIT,
@@ -111,13 +112,18 @@ def judge(
     """
     started = time.perf_counter()
     cell = _cell(implementation, cell)
+    if isinstance(only, str):
+        raise ValueError(f"only is the text {only!r}; expected a list of names: only=[{only!r}]")
     asked = Scope(scope, None if only is None else tuple(only))
     asked.check(cell)
-    caller = _caller(implementation, cell, time_limit)
-    chosen = _default(caller, cell) if cases is None else tuple(cases)
+    caller = _caller(implementation, cell, _seconds(time_limit))
+    chosen = _default(caller, cell) if cases is None else tuple([cases] if isinstance(cases, Case) else cases)
     for case in chosen:
+        if not isinstance(case, Case):
+            raise ValueError(f"cases hold a {type(case).__name__}; expected cases, such as default_cases(cell)")
         if case.parsed != cell and case.text != cell.text:
             raise ValueError(f"the case {case.id} belongs to the cell {case.cell}, not to {cell.name}")
+        check_stored(case)
     store = store or Store()
     try:
         judged = _judge_all(caller, chosen, asked, store, report)
@@ -125,6 +131,15 @@ def judge(
         caller.close()
     found = _verdict(cell, name or caller.name, judged, asked, time.perf_counter() - started)
     return replace(found, notes=(*getattr(_inner(caller), "notes", ()), *found.notes))
+
+
+def _seconds(limit: Any) -> float | None:
+    """A time limit that a thread can wait for; None for none."""
+    if limit is None or limit == np.inf:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float | np.number) or not limit > 0:
+        raise ValueError(f"time_limit is {limit!r}; expected a positive number of seconds, or None for none")
+    return min(float(limit), threading.TIMEOUT_MAX)
 
 
 def _cell(implementation: Any, cell: Cell | str | os.PathLike[str] | None) -> Cell:

@@ -18,6 +18,9 @@ from numeric.tangent import program_of
 
 __all__ = ["located"]
 
+#: An error of so little of a tensor is no wrong formula's, as a rule.
+NEARLY = 1e-5
+
 
 def located(cell: Cell, evidence: Sequence[Evidence]) -> tuple[str, ...]:
     """Sentences, the most telling first; none where nothing is wrong."""
@@ -26,8 +29,11 @@ def located(cell: Cell, evidence: Sequence[Evidence]) -> tuple[str, ...]:
         return tuple(_missing(evidence))
     best = max(wrong, key=lambda e: (e.case.T > 1, len(e.found), -len(e.wrong), -e.cost))
     where = [*_sequences(wrong), *_entries(best), *_multiple(wrong)]
-    found = [*_forward(wrong), *_missing(evidence), *_not_finite(wrong), *_tensors(cell, evidence), *_traced(wrong)]
-    return tuple(dict.fromkeys([*found, *(_steps(wrong) if not where else ()), *where, *_cases(evidence, wrong)]))
+    near = list(_nearly(wrong))
+    found = [*_forward(wrong), *_missing(evidence), *_not_finite(wrong), *near]
+    found += [*_tensors(cell, evidence), *_traced(wrong)]
+    steps = [] if where or near else _steps(wrong)
+    return tuple(dict.fromkeys([*found, *steps, *where, *_cases(evidence, wrong)]))
 
 
 # -------------------------------------------------------------------------------------------------------------- tensors
@@ -58,6 +64,17 @@ def _not_finite(wrong: Sequence[Evidence]) -> Iterator[str]:
     names = dict.fromkeys(n for e in wrong for n in e.wrong if not np.isfinite(e.found[n]).all())
     if names:
         yield f"the gradient{_s(names)} of {_list(list(names))} {_is(names)} not finite"
+
+
+def _nearly(wrong: Sequence[Evidence]) -> Iterator[str]:
+    """That every wrong tensor is right to several digits, if that is so."""
+    pairs = [(e.found[n], e.exact(n)) for e in wrong for n in (*e.wrong, *e.wrong_values)]
+    if any(x.shape != g.shape or not np.isfinite(x).all() for x, g in pairs):
+        return
+    sizes = [(float(np.abs(x - g).max(initial=0.0)), float(np.abs(g).max(initial=0.0))) for x, g in pairs]
+    if sizes and all(0 < error <= NEARLY * size for error, size in sizes):
+        digits = int(-np.log10(max(error / size for error, size in sizes)))
+        yield f"what is wrong is right to {digits} digits: an approximation, or few digits, rather than a wrong formula"
 
 
 def _multiple(wrong: Sequence[Evidence]) -> Iterator[str]:
