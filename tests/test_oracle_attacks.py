@@ -367,6 +367,12 @@ def test_a_loss_that_is_rounded_to_float32_lost_its_precision():
     assert judged(returning(lambda r: r.update(loss=r["loss"] * (1 + 2**-26))), SHORT).mistake == "loss-value"
 
 
+def test_gradients_that_are_missing_are_not_called_right():
+    verdict = judged(lambda case: {"loss": 2 * engine(case)["loss"]}, SHORT[:2])
+    assert verdict.mistake == "loss-value"
+    assert "are right" not in str(verdict)
+
+
 def test_a_gradient_is_not_called_right_that_is_wrong_elsewhere():
     flushed = every_entry(lambda g: np.where(np.abs(g) < 0.1, 0.0, g))
     text = str(judged(flushed, SHORT))

@@ -170,7 +170,7 @@ def short_loss(evidence: Sequence[Evidence]) -> Behaviour | None:
         wide = [e for e in evidence if LIMITS[e.case.dtype].unit < unit and "loss" in e.judged.measured]
         near = all(e.judged.measured["loss"].most <= LIMIT * unit / LIMITS[e.case.dtype].unit for e in wide)
         if near and all(e in wide for e in wrong) and all(_is_of(e.found["loss"], name) for e in wide):
-            return Behaviour("precision-lost", f"the value of the loss is rounded to {name}; the gradients are right")
+            return Behaviour("precision-lost", f"the value of the loss is rounded to {name}")
     return None
 
 

@@ -131,16 +131,22 @@ def _values_alone(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
         return None
     short = short_loss(evidence) if values == {"loss"} else None
     if short:
-        return Diagnosis(short.name, short.sentence)
+        return Diagnosis(short.name, f"{short.sentence}{_rest(evidence)}")
     if values == {"loss"}:
         found = surviving(list(factors()), evidence)
         how = f": {found[0].candidate.sentence}" if found else ""
-        return Diagnosis("loss-value", f"the value of the loss is wrong{how}; the gradients are right")
+        return Diagnosis("loss-value", f"the value of the loss is wrong{how}{_rest(evidence)}")
     found = surviving(variations(cell), evidence)
     if found or not any(e.gradients_found for e in evidence):
         return _named(found, evidence)
     first, *rest = located(cell, evidence)
     return Diagnosis("outputs-wrong", f"{first}; the gradients are right", details=tuple(rest[1:]))
+
+
+def _rest(evidence: Sequence[Evidence]) -> str:
+    """What is said of gradients of which none is wrong."""
+    there = any(e.gradients_found for e in evidence) and not any(e.missing for e in evidence)
+    return "; the gradients are right" if there else ""
 
 
 def _numbers(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
