@@ -108,14 +108,18 @@ def certify_problem(cell: Cell, problem: Problem, *, nodes: bool = False) -> Enc
     if problem.data.steps > SHORT and problem.truncate is None:
         bits += int(min(bits_lost(cell, problem), MOST - FIRST))
     while bits <= MOST:
-        with FLINT, precision(bits):
-            found = _enclosures(_interpreted(cell, problem, BallArithmetic()), bits, nodes)
+        try:
+            with FLINT, precision(bits):
+                found = _enclosures(_interpreted(cell, problem, BallArithmetic()), bits, nodes)
+        except OverflowError:  # an exponent that no float has
+            break
         missing = _missing(found)
         if missing <= 0:
             return found
         bits = 2 * bits if missing == np.inf else bits + int(missing) + MORE
     raise ArithmeticError(
-        f"the gradient of {cell.name} cannot be enclosed here: a function at a kink or outside of its domain"
+        f"the gradient of {cell.name} cannot be enclosed here: "
+        f"a function at a kink or outside of its domain, or numbers that overflow"
     )
 
 

@@ -160,5 +160,5 @@ def _chunks(runs: int, work: NoisyPass) -> list[int]:
     axes = program.program.axes
     kept = sum(data.sizes[axes[s]] if s in axes else max(data.sizes.values()) for s in program.stored)
     own = data.steps * data.batch * kept + 2 * sum(p.size for p in data.params.values())
-    most = max(1, ROOM // own)
+    most = max(1, ROOM // max(own, 1))  # a cell of sums alone keeps nothing
     return [min(most, runs - start) for start in range(0, runs, most)]

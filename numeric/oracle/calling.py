@@ -10,13 +10,18 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import numpy as np
 
 from numeric.oracle.case import Case
 
 __all__ = ["Caller", "InProcess", "Outcome", "name_of"]
+
+#: Characters of an error's message, at most.
+_WORDS = 2000
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class InProcess:
         if self.time_limit is None:
             return _attempt(self.implementation, case)
         found: list[tuple[str, Any, str]] = []
-        thread = threading.Thread(target=lambda: found.append(_attempt(self.implementation, case)), daemon=True)
+        thread = threading.Thread(target=lambda: found.append(_outlived(self.implementation, case)), daemon=True)
         thread.start()
         thread.join(self.time_limit)
         return found[0] if found else None
@@ -84,24 +89,52 @@ def _attempt(implementation: Callable[[Case], Any], case: Case) -> tuple[str, An
     try:
         return "returned", implementation(case), ""
     except NotImplementedError as error:
-        return "declined", None, str(error)
+        return "declined", None, _said(error)
     except (Exception, SystemExit) as error:  # whatever a stranger's code raises is a result
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f" at {where.filename}:{where.lineno}" if where.filename else ""
-        return "raised", None, f"raised {type(error).__name__}: {error}{place}"
+        return "raised", None, _raised(error)
+
+
+def _outlived(implementation: Callable[[Case], Any], case: Case) -> tuple[str, Any, str]:
+    """An attempt in a thread of its own, where no person interrupts: whatever is raised is a result."""
+    try:
+        return _attempt(implementation, case)
+    except BaseException as error:
+        return "raised", None, _raised(error)
+
+
+def _raised(error: BaseException) -> str:
+    stack = traceback.extract_tb(error.__traceback__)
+    place = f" at {stack[-1].filename}:{stack[-1].lineno}" if stack else ""
+    said = _said(error)
+    return f"raised {type(error).__name__}{': ' if said else ''}{said}{place}"
+
+
+def _said(error: BaseException) -> str:
+    """An error's own words, as many as a person reads."""
+    try:
+        said = str(error)
+    except Exception:  # a stranger's error may not even be able to say what it is
+        return "(its message cannot be read)"
+    return said if len(said) <= _WORDS else f"{said[:_WORDS]} ... ({len(said)} characters)"
 
 
 def _changed(case: Case, own: Case) -> tuple[str, ...]:
     """Arrays of the copy that are no longer what the case says."""
     out = []
     for group in ("params", "inputs", "initial", "cotangents"):
+        now = getattr(own, group)
         for name, x in (getattr(case, group) or {}).items():
-            if (getattr(own, group)[name].tobytes()) != x.tobytes():
+            if _bytes(now.get(name) if isinstance(now, Mapping) else None) != x.tobytes():
                 out.append(f"{group}[{name!r}]")
     for name in ("targets", "lengths"):
-        if getattr(case, name) is not None and getattr(own, name).tobytes() != getattr(case, name).tobytes():
+        if getattr(case, name) is not None and _bytes(getattr(own, name)) != getattr(case, name).tobytes():
             out.append(name)
     return tuple(out)
+
+
+def _bytes(now: Any) -> bytes | None:
+    """The content of what should be an array still."""
+    return now.tobytes() if isinstance(now, np.ndarray | np.generic) else None
 
 
 def name_of(implementation: Any) -> str:

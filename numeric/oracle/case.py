@@ -22,7 +22,7 @@ from derive.parse import parse
 from numeric.arguments import Array
 from numeric.problem import Problem, check_problem
 
-__all__ = ["DTYPES", "Case", "cell_of"]
+__all__ = ["DTYPES", "Case", "cell_of", "check_stored"]
 
 #: Storage types of a case; the last two need the package ml_dtypes (float16 is NumPy's own).
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -65,7 +65,9 @@ class Case:
                 f"dtype is {self.dtype!r}, accumulate {self.accumulate!r}; expected of {', '.join(DTYPES)}"
             )
         for one in fields(self):
-            object.__setattr__(self, one.name, _frozen(getattr(self, one.name)))
+            value = getattr(self, one.name)
+            value = np.asarray(value) if one.name in ("targets", "lengths") and value is not None else value
+            object.__setattr__(self, one.name, _frozen(value))
 
     def __repr__(self) -> str:
         return f"<Case {self.id} of {self.cell}: T {self.T}, B {self.B}, {self.dtype}>"
@@ -153,6 +155,14 @@ class Case:
         return out | {f"{name}0": s.shape for name, s in data.initial.items()}
 
 
+def check_stored(case: Case) -> None:
+    """Raise ValueError for an array that is not stored in the case's type."""
+    for group in ("params", "inputs", "initial", "cotangents"):
+        for name, x in (getattr(case, group) or {}).items():
+            if x.dtype.kind == "f" and str(x.dtype) != case.dtype:
+                raise ValueError(f"{name} is stored in {x.dtype}, the case in {case.dtype}; convert one of them")
+
+
 @lru_cache(maxsize=64)
 def cell_of(text: str, name: str) -> Cell:
     """The cell of a text; read once."""
@@ -166,7 +176,7 @@ def _frozen(value: Any) -> Any:
         value.flags.writeable = False
         return value
     if isinstance(value, Mapping):
-        return MappingProxyType({str(name): _frozen(x) for name, x in value.items()})
+        return MappingProxyType({str(name): _frozen(np.asarray(x)) for name, x in value.items()})
     return value
 
 
@@ -177,7 +187,9 @@ def _copied(value: Any) -> Any:
 
 
 def _wide_array(x: Array) -> Array:
-    """The same values in float64; integers stay integers."""
+    """The same values in float64; integers stay integers.  Raises ValueError for what is no real number."""
+    if x.dtype.kind in "cOSU":
+        raise ValueError(f"an array of the case has dtype {x.dtype}; expected real numbers")
     return x if x.dtype.kind in "iu" else x.astype(np.float64)
 
 

@@ -17,7 +17,17 @@ from numeric.oracle.result import Result
 if TYPE_CHECKING:
     from numeric.oracle.judge import JudgedCase
 
-__all__ = ["Behaviour", "blurs", "clipped", "of_arguments", "of_calls", "padding_read", "precision"]
+__all__ = [
+    "Behaviour",
+    "blurs",
+    "clipped",
+    "clipped_by_entry",
+    "of_arguments",
+    "of_calls",
+    "padding_read",
+    "precision",
+    "short_loss",
+]
 
 
 @dataclass(frozen=True)
@@ -76,9 +86,10 @@ def _apart(e: Evidence, a: Result, b: Result) -> bool:
 
 
 def _is_twice(e: Evidence) -> bool:
-    """Whether the second call gives twice the first for all parameters."""
+    """Whether the second call gives twice the first for all parameters, or for whatever gradients there are."""
     first, second = _first(e).tensors, e.judged.repeated[0].tensors
-    names = [n for n in e.case.params if n in first and np.any(first[n])]
+    given = [n for n in first if n in e.gradients_found and np.any(first[n])]
+    names = [n for n in given if n in e.case.params] or given
     return bool(names) and all(n in second and e.misfit(n, 2 * first[n], second[n]) <= REPRODUCES for n in names)
 
 
@@ -109,7 +120,7 @@ def blurs(evidence: Sequence[Evidence]) -> list[tuple[str, float]]:
 
 
 def _representable(e: Evidence, name: str) -> bool:
-    return all(np.array_equal(_rounded(e.found[n], name), e.found[n], equal_nan=True) for n in e.wrong)
+    return all(_is_of(e.found[n], name) for n in e.wrong)
 
 
 def _rounded(x: Array, name: str) -> Array:
@@ -153,6 +164,21 @@ def _is_noise(e: Evidence, shorter: str) -> bool:
     return (typical > 2.0**-6 or of_type) and not all(_is_multiple(e, n) for n in e.wrong)
 
 
+def short_loss(evidence: Sequence[Evidence]) -> Behaviour | None:
+    """A loss that is wrong in longer types alone, and a number of a shorter one, as near as that can be."""
+    wrong = [e for e in evidence if "loss" in e.wrong_values]
+    for name, unit in blurs(evidence):
+        wide = [e for e in evidence if LIMITS[e.case.dtype].unit < unit and "loss" in e.judged.measured]
+        near = all(e.judged.measured["loss"].most <= LIMIT * unit / LIMITS[e.case.dtype].unit for e in wide)
+        if near and all(e in wide for e in wrong) and all(_is_of(e.found["loss"], name) for e in wide):
+            return Behaviour("precision-lost", f"the value of the loss is rounded to {name}")
+    return None
+
+
+def _is_of(x: Array, name: str) -> bool:
+    return np.array_equal(_rounded(x, name), x, equal_nan=True)
+
+
 def _is_multiple(e: Evidence, name: str) -> bool:
     """Whether a tensor is the right one times a number, and its error no noise."""
     exact, found = e.exact(name), e.found[name]
@@ -174,8 +200,22 @@ def clipped(evidence: Sequence[Evidence]) -> Behaviour | None:
     return Behaviour("clipped", f"the whole gradient is clipped to the norm {known[0]:.7g}")
 
 
+def clipped_by_entry(evidence: Sequence[Evidence]) -> Behaviour | None:
+    """Every entry that is too large is one number, and every other one is right."""
+    wrong = [(e, n) for e in evidence for n in e.wrong]
+    bound = max((float(np.abs(e.found[n]).max(initial=0.0)) for e, n in wrong), default=np.inf)
+    sizes = [np.abs(e.exact(n)) for e, n in wrong]
+    cut = sum(int((x > bound).sum()) for x in sizes)
+    whole = any(np.any((x > 0) & (x < bound)) for x in sizes)
+    if not np.isfinite(bound) or cut < 2 or not whole or any(e.wrong_values for e in evidence):
+        return None
+    if not all(e.fits(n, np.clip(e.exact(n), -bound, bound)) for e, n in wrong):
+        return None
+    return Behaviour("clipped", f"every entry of a gradient is clipped to at most {bound:.7g}")
+
+
 def _norm(e: Evidence) -> float:
-    return float(np.hypot.reduce(np.concatenate([e.found[n].ravel() for n in _scaled(e)])))
+    return float(np.hypot.reduce([0.0, *(x for n in _scaled(e) for x in e.found[n].ravel())]))
 
 
 def _scaled(e: Evidence) -> list[str]:
@@ -185,7 +225,7 @@ def _scaled(e: Evidence) -> list[str]:
 
 def _norm_if_scaled(e: Evidence) -> float | None:
     """The norm of what was found, where it is less than one times what is right."""
-    right = np.concatenate([e.exact(n).ravel() for n in _scaled(e)])
+    right = np.concatenate([np.zeros(1), *(e.exact(n).ravel() for n in _scaled(e))])
     c = _norm(e) / float(np.linalg.norm(right)) if right.any() else 1.0
     return _norm(e) if c < 1 and all(e.fits(n, c * e.exact(n)) for n in _scaled(e)) else None
 

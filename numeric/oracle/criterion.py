@@ -39,6 +39,7 @@ __all__ = [
     "Truth",
     "blurred",
     "compare",
+    "hidden_by",
     "truth_of",
     "worst",
 ]
@@ -186,15 +187,24 @@ def compare(name: str, found: Array, truth: Truth, case: Case) -> Measured:
         # below the normal numbers there is a smallest step, whatever the size of the number is
         floor = noise + store.unit * store.tiny
         units = np.where(beyond == 0, 0.0, np.where(noise == 0, np.inf, beyond / floor))
-    return Measured(name, _status(name, units, truth, exact, store), units, found, exact, noise)
+    return Measured(name, _status(name, units, truth, case), units, found, exact, noise)
 
 
-def _status(name: str, units: Array, truth: Truth, exact: Enclosure, store: Limits) -> str:
-    most = float(units.max(initial=0.0))
-    size, noise = truth.whole[name], float(truth.noise[name].max(initial=0.0))
-    lost = 0 < np.abs(exact.hi).max(initial=0.0) < store.tiny / np.sqrt(store.unit)
-    if size > 0 and (noise > blurred(store) * size or lost or size > store.largest / 1024):
+def _status(name: str, units: Array, truth: Truth, case: Case) -> str:
+    if hidden_by(name, truth, case):
         return UNDECIDABLE
+    most = float(units.max(initial=0.0))
     if most <= LIMIT:
         return AGREES
     return SUSPECT if most <= truth.lax else DISAGREES
+
+
+def hidden_by(name: str, truth: Truth, case: Case) -> str:
+    """What leaves nothing to judge of a tensor, in words; empty where nothing does."""
+    store, exact = LIMITS[case.dtype], truth.enclosure(name)
+    size, noise = truth.whole[name], float(truth.noise[name].max(initial=0.0))
+    if size > 0 and noise > blurred(store) * size:
+        return f"rounding noise is {noise:.2g}, the whole tensor {size:.2g}"
+    if 0 < np.abs(exact.hi).max(initial=0.0) < store.tiny / np.sqrt(store.unit):
+        return f"it is too small for {case.dtype}"
+    return f"it is too large for {case.dtype}" if size > store.largest / 1024 else ""

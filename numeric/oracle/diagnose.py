@@ -15,7 +15,16 @@ import numpy as np
 
 from derive.cell import Cell
 from numeric.oracle.candidates import Candidate, factors, known_mistakes, surviving, words_of
-from numeric.oracle.conduct import blurs, clipped, of_arguments, of_calls, padding_read, precision
+from numeric.oracle.conduct import (
+    blurs,
+    clipped,
+    clipped_by_entry,
+    of_arguments,
+    of_calls,
+    padding_read,
+    precision,
+    short_loss,
+)
 from numeric.oracle.conventions import gate_order, layout, names_moved, order_in_words, under_other_names
 from numeric.oracle.criterion import LIMITS
 from numeric.oracle.evidence import Evidence, collect
@@ -120,15 +129,24 @@ def _values_alone(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
     values = {n for e in evidence for n in e.wrong_values}
     if any(e.wrong for e in evidence) or not values:
         return None
+    short = short_loss(evidence) if values == {"loss"} else None
+    if short:
+        return Diagnosis(short.name, f"{short.sentence}{_rest(evidence)}")
     if values == {"loss"}:
         found = surviving(list(factors()), evidence)
         how = f": {found[0].candidate.sentence}" if found else ""
-        return Diagnosis("loss-value", f"the value of the loss is wrong{how}; the gradients are right")
+        return Diagnosis("loss-value", f"the value of the loss is wrong{how}{_rest(evidence)}")
     found = surviving(variations(cell), evidence)
     if found or not any(e.gradients_found for e in evidence):
         return _named(found, evidence)
     first, *rest = located(cell, evidence)
     return Diagnosis("outputs-wrong", f"{first}; the gradients are right", details=tuple(rest[1:]))
+
+
+def _rest(evidence: Sequence[Evidence]) -> str:
+    """What is said of gradients of which none is wrong."""
+    there = any(e.gradients_found for e in evidence) and not any(e.missing for e in evidence)
+    return "; the gradients are right" if there else ""
 
 
 def _numbers(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
@@ -175,7 +193,8 @@ def _named(found: Sequence[Any], evidence: Sequence[Evidence]) -> Diagnosis | No
     first, hit = candidates[0], found[0].hit
     others = [n for c in candidates for n in (c.name, *c.also)]
     alternatives = tuple(n for n in dict.fromkeys(others) if n != first.name)
-    only = f" (in {', '.join(sorted(hit))} only)" if found[0].spared else ""
+    every = {n for e in evidence for n in e.gradients_found}
+    only = f" (in {'every gradient' if hit >= every else ', '.join(sorted(hit))} only)" if found[0].spared else ""
     said = tuple(f"the same numbers: {c.sentence}" for c in candidates[1:3])
     return Diagnosis(
         first.name,
@@ -214,7 +233,7 @@ def _best(answers: Sequence[Answer]) -> Diagnosis | None:
 
 
 def _clipped(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
-    found = clipped(evidence)
+    found = clipped(evidence) or clipped_by_entry(evidence)
     return Diagnosis(found.name, found.sentence) if found else None
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from numeric.arguments import Array
 from numeric.oracle.case import Case
 from numeric.oracle.criterion import LIMITS, UNDECIDABLE
 from numeric.oracle.mutants import Mutant, Run
-from numeric.oracle.result import array_of
+from numeric.oracle.result import array_of, items_of, shape_of
 
 if TYPE_CHECKING:
     from numeric.oracle.judge import JudgedCase
@@ -73,6 +74,7 @@ class Evidence:
     """One judged case.  ``blur`` multiplies the noise: 2^29 for results that were computed in float32."""
 
     def __init__(self, judged: JudgedCase, blur: float = 1.0) -> None:
+        assert judged.truth is not None
         self.judged, self.case, self.truth, self.blur = judged, judged.case, judged.truth, blur
         self._pairs: Predictions = {}
         self._noises: dict[Mutant, dict[str, Array]] = {}
@@ -122,9 +124,12 @@ class Evidence:
     @cached_property
     def raw(self) -> Mapping[str, Any]:
         """The gradients as they were returned, also those of other names and shapes."""
-        value = self.judged.outcome.value
-        grads = value.get("grads") if isinstance(value, Mapping) else None
-        return {str(n): x for n, x in grads.items()} if isinstance(grads, Mapping) else {}
+        try:
+            value = self.judged.outcome.value
+            grads = items_of(value).get("grads") if isinstance(value, Mapping) else None
+            return items_of(grads) if isinstance(grads, Mapping) else {}
+        except ValueError:
+            return {}
 
     @cached_property
     def misshapen(self) -> dict[str, Array]:
@@ -229,11 +234,10 @@ class Evidence:
 
 
 def _array(value: Any) -> Array | None:
-    said = getattr(value, "shape", None)
-    if isinstance(said, tuple) and np.prod([float(x) for x in said]) > _LARGEST:
+    if prod(shape_of(value) or ()) > _LARGEST:
         return None
     try:
-        array = array_of(value)
+        array = array_of(value, _LARGEST)
     except ValueError:
         return None
     return array.astype(np.float64) if array.size <= _LARGEST else None

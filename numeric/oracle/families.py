@@ -138,9 +138,19 @@ def truncated(k1: int, k2: int, T: int, s: Setting) -> Draft:
     return s.draft(T, 2, s.equal(3)).having(truncate=(k1, k2)).squared()
 
 
+def _in_windows(draft: Draft) -> Draft:
+    """Windows that lap, of a mean over distributions."""
+    return draft.having(truncate=(2, 3)).distributions(reduction="mean")
+
+
 def carried(s: Setting) -> Draft:
     """Cotangents of every output and state."""
     return s.draft(4, 3, s.rising(3)).linear(reduction="mean")
+
+
+def carried_ragged(s: Setting) -> Draft:
+    """Cotangents of every output and state, of sequences that end."""
+    return ragged((3, 5, 6), lambda d: d.linear(reduction="mean"), s)
 
 
 def carried_alone(s: Setting) -> Draft:
@@ -261,6 +271,7 @@ FAMILIES: tuple[Family, ...] = (
         (
             Member("truncated-chunks", partial(truncated, 3, 3, 7)),
             Member("truncated-windows", partial(truncated, 2, 4, 6)),
+            Member("truncated-ragged", partial(ragged, (5, 6, 2, 3), _in_windows)),
         ),
     ),
     Family("losses", "shows each loss with its own derivative and its own count of terms", _LOSSES),
@@ -269,6 +280,7 @@ FAMILIES: tuple[Family, ...] = (
         "shows what reaches the gradient through the states alone: states with cotangents, at every step or at the end",
         (
             Member("carried-every", carried),
+            Member("carried-ragged", carried_ragged),
             Member("carried-states-alone", carried_alone),
             Member("carried-loss-of-a-state", on_a_state),
             Member("carried-from-rest", from_rest),

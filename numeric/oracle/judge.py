@@ -6,6 +6,7 @@ verdict = judge(my_bptt, "tanh_rnn")
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from derive.cell import Cell
-from derive.parse import cells, load
+from derive.parse import load
 from numeric.oracle.calling import Caller, InProcess, Outcome
-from numeric.oracle.case import Case
-from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, UNDECIDABLE, Measured, Truth, compare, worst
+from numeric.oracle.case import Case, check_stored
+from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, UNDECIDABLE, Measured, Truth, compare, hidden_by, worst
 from numeric.oracle.diagnose import diagnose
 from numeric.oracle.families import default_cases
+from numeric.oracle.lookup import how_to_find
 from numeric.oracle.power import untested
 from numeric.oracle.result import Result, read_result, same
 from numeric.oracle.store import Store
@@ -69,10 +71,10 @@ class Scope:
 
 @dataclass(frozen=True)
 class JudgedCase:
-    """A case with what an implementation made of it."""
+    """A case with what an implementation made of it; ``truth`` is None where nobody knows what is right."""
 
     case: Case
-    truth: Truth
+    truth: Truth | None
     outcome: Outcome
     result: Result | None = None
     measured: Mapping[str, Measured] = field(default_factory=dict)
@@ -90,7 +92,7 @@ def judge(
     implementation: Any,
     cell: Cell | str | os.PathLike[str] | None = None,
     *,
-    cases: Iterable[Case] | None = None,
+    cases: Iterable[Case] | Case | None = None,
     only: Sequence[str] | None = None,
     scope: str = "all",
     time_limit: float | None = TIME_LIMIT,
@@ -110,13 +112,18 @@ def judge(
     """
     started = time.perf_counter()
     cell = _cell(implementation, cell)
+    if isinstance(only, str):
+        raise ValueError(f"only is the text {only!r}; expected a list of names: only=[{only!r}]")
     asked = Scope(scope, None if only is None else tuple(only))
     asked.check(cell)
-    caller = _caller(implementation, cell, time_limit)
-    chosen = _default(caller, cell) if cases is None else tuple(cases)
+    caller = _caller(implementation, cell, _seconds(time_limit))
+    chosen = _default(caller, cell) if cases is None else tuple([cases] if isinstance(cases, Case) else cases)
     for case in chosen:
+        if not isinstance(case, Case):
+            raise ValueError(f"cases hold a {type(case).__name__}; expected cases, such as default_cases(cell)")
         if case.parsed != cell and case.text != cell.text:
             raise ValueError(f"the case {case.id} belongs to the cell {case.cell}, not to {cell.name}")
+        check_stored(case)
     store = store or Store()
     try:
         judged = _judge_all(caller, chosen, asked, store, report)
@@ -124,6 +131,15 @@ def judge(
         caller.close()
     found = _verdict(cell, name or caller.name, judged, asked, time.perf_counter() - started)
     return replace(found, notes=(*getattr(_inner(caller), "notes", ()), *found.notes))
+
+
+def _seconds(limit: Any) -> float | None:
+    """A time limit that a thread can wait for; None for none."""
+    if limit is None or limit == np.inf:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float | np.number) or not limit > 0:
+        raise ValueError(f"time_limit is {limit!r}; expected a positive number of seconds, or None for none")
+    return min(float(limit), threading.TIMEOUT_MAX)
 
 
 def _cell(implementation: Any, cell: Cell | str | os.PathLike[str] | None) -> Cell:
@@ -170,7 +186,11 @@ def _judge_all(
 
 def judge_case(caller: Caller, case: Case, asked: Scope, store: Store) -> JudgedCase:
     """One case, called twice."""
-    truth = store.truth(case)
+    try:
+        truth = store.truth(case)
+    except ArithmeticError as error:
+        said = f"not judged: {error}; give a case with other numbers"
+        return JudgedCase(case, None, Outcome("undecidable"), findings=(Finding(case.id, "", UNDECIDABLE, said),))
     outcome = caller.call(case)
     if outcome.kind != "returned":
         bad = () if outcome.kind == "declined" else (Finding(case.id, "", ERROR, outcome.message),)
@@ -215,8 +235,9 @@ def _once_more(caller: Caller, judged: JudgedCase, asked: Scope) -> JudgedCase:
 
 def _again(caller: Caller, judged: JudgedCase, asked: Scope, when: str) -> JudgedCase:
     """Call again; what differs is judged like the first."""
-    case, before = judged.case, judged.result
+    case, before, truth = judged.case, judged.result, judged.truth
     assert before is not None
+    assert truth is not None
     outcome = caller.call(case)
     if outcome.kind != "returned":
         bad = Finding(case.id, "", ERROR, f"{when}, it {outcome.message or outcome.kind}")
@@ -225,7 +246,7 @@ def _again(caller: Caller, judged: JudgedCase, asked: Scope, when: str) -> Judge
     findings, repeated = list(judged.findings), (*judged.repeated, result)
     changed = same(before, result)
     if changed:
-        _, later = _measure(case, judged.truth, result, asked)
+        _, later = _measure(case, truth, result, asked)
         known = {(f.tensor, f.status) for f in findings}
         for f in later:
             if (f.tensor, f.status) not in known:
@@ -244,12 +265,15 @@ def _measure(case: Case, truth: Truth, result: Result, asked: Scope) -> tuple[di
         if asked.only is None or name not in case.gradients() or name in asked.only:
             measured[name] = m = compare(name, array, truth, case)
             if m.status != AGREES and name not in broken:
-                findings.append(_finding(case, m))
+                findings.append(_finding(case, truth, m))
     return measured, findings
 
 
-def _finding(case: Case, m: Measured) -> Finding:
+def _finding(case: Case, truth: Truth, m: Measured) -> Finding:
     """The worst entry of a tensor, in words."""
+    if m.status == UNDECIDABLE:
+        said = f"{_shown(m.name)} cannot be judged: {hidden_by(m.name, truth, case)}"
+        return Finding(case.id, m.name, m.status, said)
     where, step = m.where, None
     if m.name in case.inputs or m.name.startswith("outputs."):
         wrong = np.nonzero((m.units > 16).reshape(case.T, -1).any(axis=1))[0]
@@ -291,7 +315,7 @@ def _verdict(cell: Cell, name: str, judged: Sequence[JudgedCase], asked: Scope, 
         notes=tuple(notes),
         tensors=sum(len(j.measured) for j in called),
         largest=max(units, default=0.0),
-        reproduce=_reproduction(cell, bad, judged),
+        reproduce=_reproduction(bad, called),
         seconds=seconds,
     )
 
@@ -301,11 +325,6 @@ def _badness(finding: Finding) -> tuple[int, float]:
     return order.get(finding.status, 2), -(finding.units or 0.0)
 
 
-def _reproduction(cell: Cell, findings: Sequence[Finding], judged: Sequence[JudgedCase]) -> str:
-    """A line that gives the worst case again, where it is a default one of a shipped cell."""
-    if not findings or cell.name not in cells() or load(cell.name) != cell:
-        return ""
-    worst_id = findings[0].case
-    known = {case.id: case.digest for case in default_cases(cell)}
-    (digest,) = {j.case.digest for j in judged if j.case.id == worst_id} or {""}
-    return f'numeric.oracle.find_case("{cell.name}", "{worst_id}")' if known.get(worst_id) == digest else ""
+def _reproduction(findings: Sequence[Finding], judged: Sequence[JudgedCase]) -> str:
+    """How to get the worst case again."""
+    return next((how_to_find(j.case) for f in findings[:1] for j in judged if j.case.id == f.case), "")

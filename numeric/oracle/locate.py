@@ -18,6 +18,9 @@ from numeric.tangent import program_of
 
 __all__ = ["located"]
 
+#: An error of so little of a tensor is no wrong formula's, as a rule.
+NEARLY = 1e-5
+
 
 def located(cell: Cell, evidence: Sequence[Evidence]) -> tuple[str, ...]:
     """Sentences, the most telling first; none where nothing is wrong."""
@@ -26,8 +29,11 @@ def located(cell: Cell, evidence: Sequence[Evidence]) -> tuple[str, ...]:
         return tuple(_missing(evidence))
     best = max(wrong, key=lambda e: (e.case.T > 1, len(e.found), -len(e.wrong), -e.cost))
     where = [*_sequences(wrong), *_entries(best), *_multiple(wrong)]
-    found = [*_forward(wrong), *_missing(evidence), *_not_finite(wrong), *_tensors(cell, evidence), *_traced(wrong)]
-    return tuple(dict.fromkeys([*found, *(_steps(wrong) if not where else ()), *where, *_cases(evidence, wrong)]))
+    near = list(_nearly(wrong))
+    found = [*_forward(wrong), *_missing(evidence), *_not_finite(wrong), *near]
+    found += [*_tensors(cell, evidence), *_traced(wrong)]
+    steps = [] if where or near else _steps(wrong)
+    return tuple(dict.fromkeys([*found, *steps, *where, *_cases(evidence, wrong)]))
 
 
 # -------------------------------------------------------------------------------------------------------------- tensors
@@ -60,6 +66,17 @@ def _not_finite(wrong: Sequence[Evidence]) -> Iterator[str]:
         yield f"the gradient{_s(names)} of {_list(list(names))} {_is(names)} not finite"
 
 
+def _nearly(wrong: Sequence[Evidence]) -> Iterator[str]:
+    """That every wrong tensor is right to several digits, if that is so."""
+    pairs = [(e.found[n], e.exact(n)) for e in wrong for n in (*e.wrong, *e.wrong_values)]
+    if any(x.shape != g.shape or not np.isfinite(x).all() for x, g in pairs):
+        return
+    sizes = [(float(np.abs(x - g).max(initial=0.0)), float(np.abs(g).max(initial=0.0))) for x, g in pairs]
+    if sizes and all(0 < error <= NEARLY * size for error, size in sizes):
+        digits = int(-np.log10(max(error / size for error, size in sizes)))
+        yield f"what is wrong is right to {digits} digits: an approximation, or few digits, rather than a wrong formula"
+
+
 def _multiple(wrong: Sequence[Evidence]) -> Iterator[str]:
     """Tensors that are the right ones times a number."""
     constant: dict[str, list[str]] = {}
@@ -67,7 +84,9 @@ def _multiple(wrong: Sequence[Evidence]) -> Iterator[str]:
         own = [e for e in wrong if name in e.wrong and e.found[name].shape == e.exact(name).shape]
         with np.errstate(all="ignore"):
             ratios = [float(np.vdot(e.exact(name), e.found[name]) / np.vdot(e.exact(name), e.exact(name))) for e in own]
-        if own and all(e.fits(name, c * e.exact(name)) for e, c in zip(own, ratios, strict=True)):
+        if not own or not np.isfinite(ratios).all():
+            continue
+        if all(e.fits(name, c * e.exact(name)) for e, c in zip(own, ratios, strict=True)):
             same = np.ptp(ratios) <= 1e-6 * abs(ratios[0])
             factor = f"{ratios[0]:.9g} times" if same else "a multiple, another in each case, of"
             constant.setdefault(factor, []).append(name)
@@ -143,7 +162,10 @@ def _steps(wrong: Sequence[Evidence]) -> Iterator[str]:
     for e in sorted(wrong, key=lambda e: (-e.case.T > -3, e.cost)):
         for name in e.case.inputs:
             if name in e.found and e.case.T > 1 and any(n in e.wrong for n in e.case.params):
-                said = _of_steps(e, name, _wrong_steps(e, name))
+                steps = _wrong_steps(e, name)
+                if not steps and any(name in other.wrong for other in wrong):
+                    continue  # right here, and not everywhere
+                said = _of_steps(e, name, steps)
                 if said:
                     yield f"{said} ({e.case.id})"
                     return
@@ -262,7 +284,9 @@ def _cases(evidence: Sequence[Evidence], wrong: Sequence[Evidence]) -> Iterator[
         if all(has(e) == (e in wrong) for e in evidence):
             yield f"only cases {words} are wrong"
             return
-    yield f"{len(wrong)} of {len(evidence)} cases are wrong: {_list([e.case.id for e in wrong][:6])}"
+    names, most = [e.case.id for e in wrong], 6
+    listed = names if len(names) <= most else [*names[:most], f"{len(names) - most} more"]
+    yield f"{len(wrong)} of {len(evidence)} cases {_is(wrong)} wrong: {_list(listed)}"
 
 
 def _list(names: Sequence[str]) -> str:

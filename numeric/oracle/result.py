@@ -12,10 +12,12 @@ import numpy as np
 from derive.errors import nearest
 from numeric.arguments import Array
 
-__all__ = ["Fault", "Result", "array_of", "read_result", "same"]
+__all__ = ["Fault", "Result", "array_of", "items_of", "read_result", "same", "shape_of"]
 
 #: Numbers of a trace, at most.
 _MOST = 1 << 26
+#: Names that are not known, of which each is said.
+_NAMED = 20
 _KEYS = ("grads", "loss", "outputs", "trace")
 
 
@@ -57,24 +59,52 @@ def same(a: Result, b: Result) -> tuple[str, ...]:
     )
 
 
-def array_of(value: Any) -> Array:
+def shape_of(value: Any) -> tuple[int, ...] | None:
+    """The shape that something says that it has; None for none, or for one that is no shape."""
+    try:
+        said = getattr(value, "shape", None)
+        return tuple(int(n) for n in said) if isinstance(said, tuple) else None
+    except Exception:  # a property of a foreign object may raise anything
+        return None
+
+
+def array_of(value: Any, room: int = _MOST) -> Array:
     """A copy of an array-like of real numbers; raises ValueError that says what it is instead.
 
     Arrays of other libraries are asked for their numbers as they allow it: ``detach``, ``cpu`` and DLPack included.
+    What holds more than ``room`` numbers is not copied.
     """
-    for ask in ("detach", "cpu", "resolve_conj"):
-        value = getattr(value, ask)() if hasattr(value, ask) and not isinstance(value, np.ndarray) else value
-    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-        value = value.float()
     try:
-        array = np.array(value)
-    except Exception as error:  # whatever a foreign object raises when it is asked for its numbers
+        array = _copied(value, room)
+    except (Exception, SystemExit) as error:  # whatever a foreign object raises when it is asked for its numbers
         raise ValueError(f"is no array: {error}") from None
     if array.dtype.kind == "c":
         raise ValueError(f"is complex ({array.dtype})")
     if array.dtype.kind not in "iuf" and str(array.dtype) not in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
-        raise ValueError(f"has dtype {array.dtype}; expected real numbers")
+        what = f"has dtype {array.dtype}" if array.shape else f"is a {type(value).__name__}"
+        raise ValueError(f"{what}; expected real numbers")
     return array
+
+
+def _copied(value: Any, room: int) -> Array:
+    if not isinstance(value, np.ndarray):
+        for ask in ("detach", "cpu", "resolve_conj"):
+            value = getattr(value, ask)() if hasattr(value, ask) else value
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+            value = value.float()
+        if _entries(value, room) > room:
+            raise ValueError(f"it holds more than {room} numbers")
+    return np.array(value)
+
+
+def _entries(value: Any, room: int) -> int:
+    """How many numbers a sequence of sequences holds, as far as ``room``; one for anything else."""
+    if isinstance(value, str | bytes) or hasattr(value, "__array__") or not hasattr(value, "__len__"):
+        return 1
+    total = count = len(value)
+    for _, item in zip(range(count if count <= room else 0), value, strict=False):
+        total += _entries(item, room - total) - 1 if total <= room else 0
+    return total
 
 
 def read_result(raw: Any, wanted: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> Result:
@@ -86,15 +116,18 @@ def read_result(raw: Any, wanted: Iterable[str], shapes: Mapping[str, tuple[int,
     if not isinstance(raw, Mapping):
         what = "nothing" if raw is None else f"a {type(raw).__name__}"
         return Result({}, {}, (Fault("", "type", f"returned {what}; expected a dict with 'grads'"),), {})
-    for name, value in _flat(raw, faults).items():
+    given, unknown = _flat(raw, faults), 0
+    for name, value in given.items():
         if name.startswith("trace."):
             _take(name[6:], value, None, trace, {}, faults)
         elif name in shapes:
             _take(name, value, shapes[name], tensors, dtypes, faults)
-        else:
-            near = nearest(name, [n for n in shapes if n not in raw])
+        elif (unknown := unknown + 1) <= _NAMED:
+            near = nearest(name, [n for n in shapes if n not in given])
             hint = f"; did you mean {near}?" if near else ""
             faults.append(Fault(name, "extra", f"{name} is not known here and ignored{hint}"))
+    if unknown > _NAMED:
+        faults.append(Fault("", "extra", f"{unknown - _NAMED} more names are not known and ignored"))
     known = {fault.tensor for fault in faults}
     for name in wanted:
         if name not in tensors and name not in known:
@@ -108,13 +141,27 @@ def _shown(name: str) -> str:
     return f"the output {name[8:]}" if name.startswith("outputs.") else f"the gradient of {name}"
 
 
+def items_of(raw: Mapping[Any, Any]) -> dict[str, Any]:
+    """A foreign mapping by texts; raises ValueError where it cannot be read."""
+    try:
+        return {_text(key): value for key, value in raw.items()}
+    except Exception as error:
+        raise ValueError(f"is a {type(raw).__name__} that cannot be read: {type(error).__name__}") from None
+
+
+def _text(key: Any) -> str:
+    """A key in words; of a text that is of an enumeration, too, its value."""
+    return (str.__str__(key) if isinstance(key, str) else str(key))[:200]
+
+
 def _flat(raw: Mapping[Any, Any], faults: list[Fault]) -> dict[str, Any]:
     """Everything by one name."""
     out: dict[str, Any] = {}
-    for key, value in raw.items():
+    given = _items(raw, "what was returned", "", faults)
+    for key, value in given.items():
         if key not in _KEYS:
-            hint = "; gradients stand in 'grads'" if "grads" not in raw else ""
-            faults.append(Fault(str(key), "extra", f"the key {str(key)[:60]!r} is not known{hint}"))
+            hint = "; gradients stand in 'grads'" if "grads" not in given else ""
+            faults.append(Fault(key, "extra", f"the key {key[:60]!r} is not known{hint}"))
         elif key == "loss":
             if value is not None:
                 out["loss"] = value
@@ -122,8 +169,17 @@ def _flat(raw: Mapping[Any, Any], faults: list[Fault]) -> dict[str, Any]:
             faults.append(Fault(key, "type", f"{key} is a {type(value).__name__}; expected a dict of arrays"))
         else:
             prefix = "" if key == "grads" else f"{key}."
-            out |= {f"{prefix}{str(name)[:200]}": x for name, x in value.items() if x is not None}
+            own = _items(value, key, key, faults)
+            out |= {f"{prefix}{name}": x for name, x in own.items() if x is not None}
     return out
+
+
+def _items(raw: Mapping[Any, Any], what: str, tensor: str, faults: list[Fault]) -> dict[str, Any]:
+    try:
+        return items_of(raw)
+    except ValueError as error:
+        faults.append(Fault(tensor, "type", f"{what} {error}"))
+        return {}
 
 
 def _take(
@@ -135,15 +191,16 @@ def _take(
     faults: list[Fault],
 ) -> None:
     """One array, if it is one; what has another shape is not copied, however large it says that it is."""
-    said = getattr(value, "shape", None)
-    if shape is not None and isinstance(said, tuple) and tuple(said) != shape and name != "loss":
-        faults.append(Fault(name, "shape", f"{_shown(name)} has shape {tuple(said)}; expected {shape}"))
+    said = shape_of(value)
+    if shape is not None and said is not None and said != shape and name != "loss":
+        faults.append(Fault(name, "shape", f"{_shown(name)} has shape {said}; expected {shape}"))
         return
-    if isinstance(said, tuple) and prod(said) > _MOST:
-        faults.append(Fault(name, "shape", f"{_shown(name)} has shape {tuple(said)}, too large to be looked at"))
+    if said is not None and prod(said) > _MOST:
+        faults.append(Fault(name, "shape", f"{_shown(name)} has shape {said}, too large to be looked at"))
         return
     try:
-        array = array_of(value)
+        # a little more than is expected: then its shape is said
+        array = array_of(value, _MOST if shape is None else 16 * prod(shape) + (1 << 16))
     except ValueError as error:
         faults.append(Fault(name, "type", f"{_shown(name)} {error}"))
         return
@@ -154,7 +211,8 @@ def _take(
             faults.append(Fault(name, "shape", f"{_shown(name)} has shape {array.shape}; expected {shape}"))
             return
     dtypes[name] = str(array.dtype)
-    wide = array.astype(np.float64)
+    with np.errstate(all="ignore"):
+        wide = array.astype(np.float64)
     if not np.isfinite(wide).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(wide))[0])
         faults.append(Fault(name, "not-finite", f"{_shown(name)} holds {wide[where]} at {list(where)}"))

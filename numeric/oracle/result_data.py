@@ -20,7 +20,7 @@ import numpy as np
 from numeric.arguments import Array
 from numeric.oracle.calling import Outcome
 from numeric.oracle.case import Case
-from numeric.oracle.result import array_of
+from numeric.oracle.result import array_of, items_of, shape_of
 from numeric.oracle.tensors import DTYPE_NAMES, check_shape, tensor_array, tensor_text
 
 __all__ = ["Unreadable", "most_bytes", "outcome_of", "outcome_text"]
@@ -104,31 +104,39 @@ def outcome_text(outcome: Outcome, head: Mapping[str, Any], most: int) -> str:
         return json.dumps({**said, "declined": outcome.message})
     if outcome.kind != "returned":
         return json.dumps({**said, "error": outcome.message, "kind": outcome.kind})
-    wrong = _misshapen(outcome.value)
-    if wrong:
-        return json.dumps({**said, "error": wrong, "kind": "raised"})
-    extra = [str(key)[:200] for key in outcome.value if key not in (*_GROUPS, "loss")]
+    try:
+        value = _by_texts(outcome.value)
+    except ValueError as error:
+        return json.dumps({**said, "error": f"returned {error}", "kind": "raised"})
+    extra = [key for key in value if key not in (*_GROUPS, "loss")]
     said |= {"changed": list(outcome.changed), "seconds": outcome.seconds, "extra": extra[:100]}
-    return _joined(said, outcome.value, most)
+    return _joined(said, value, most)
 
 
-def _misshapen(value: Any) -> str:
-    """What is wrong with a result as a whole; nothing about its arrays."""
+def _by_texts(value: Any) -> dict[str, Any]:
+    """A result with texts for keys; raises ValueError that says what is wrong with it as a whole."""
     if not isinstance(value, Mapping):
-        return f"returned {'nothing' if value is None else f'a {type(value).__name__}'}; expected a dict with 'grads'"
+        raise ValueError(f"{'nothing' if value is None else f'a {type(value).__name__}'}; expected a dict with 'grads'")
+    out = _read_items("what", value)
     for group in _GROUPS:
-        if group in value and not isinstance(value[group], Mapping):
-            return f"returned {group} that is a {type(value[group]).__name__}; expected a dict of arrays"
-    return ""
+        if group in out and not isinstance(out[group], Mapping):
+            raise ValueError(f"{group} that is a {type(out[group]).__name__}; expected a dict of arrays")
+    return {key: _read_items(f"{key} that", x) if key in _GROUPS else x for key, x in out.items()}
 
 
-def _joined(said: Mapping[str, Any], value: Mapping[Any, Any], most: int) -> str:
+def _read_items(what: str, value: Mapping[Any, Any]) -> dict[str, Any]:
+    try:
+        return items_of(value)
+    except ValueError as error:
+        raise ValueError(f"{what} {error}") from None
+
+
+def _joined(said: Mapping[str, Any], value: Mapping[str, Any], most: int) -> str:
     """Every array beside what is said already."""
     texts = {name: json.dumps(x) for name, x in said.items()}
     for group in _GROUPS:
         if group in value:
-            arrays = {str(name)[:200]: x for name, x in value[group].items() if x is not None}
-            parts = (f"{json.dumps(name)}: {_text(x, most)}" for name, x in arrays.items())
+            parts = (f"{json.dumps(name)}: {_text(x, most)}" for name, x in value[group].items() if x is not None)
             texts[group] = f"{{{', '.join(parts)}}}"
     if value.get("loss") is not None:
         texts["loss"] = _text(value["loss"], most)
@@ -137,11 +145,11 @@ def _joined(said: Mapping[str, Any], value: Mapping[Any, Any], most: int) -> str
 
 def _text(value: Any, most: int) -> str:
     """One array, or what is in its place."""
-    shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple) and prod(shape) > most:
-        return json.dumps({"unreadable": "is too large to be looked at", "shape": [int(n) for n in shape]})
+    shape = shape_of(value)
+    if shape is not None and prod(shape) > most:
+        return json.dumps({"unreadable": "is too large to be looked at", "shape": list(shape)})
     try:
-        array = array_of(value)
+        array = array_of(value, most)
     except ValueError as error:
         return json.dumps({"unreadable": str(error).removeprefix("is no array: ")[:500]})
     if array.size > most:

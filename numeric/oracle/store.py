@@ -76,9 +76,12 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **_packed(truth))
-            os.replace(name, path)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    np.savez(file, **_packed(truth))
+                os.replace(name, path)
+            finally:
+                Path(name).unlink(missing_ok=True)
         except OSError:  # a full or read-only disk costs time, not the answer
             return
 
@@ -96,10 +99,19 @@ def _unpacked(found: dict[str, Any], case: Case) -> Truth:
     names = [key[6:] for key in found if key.startswith("noise:")]
     noise = {n: found[f"noise:{n}"] for n in names}
     parts = {n: Enclosure(found[f"hi:{n}"], found[f"lo:{n}"], found[f"radius:{n}"]) for n in names}
-    shapes = case.gradients()
-    if any(n not in parts or parts[n].hi.shape != shape for n, shape in shapes.items()):
-        raise ValueError("these are the results of another case")
+    shapes = _shapes(case)
+    for n, shape in shapes.items():
+        e = parts[n]
+        if any(x.shape != shape for x in (noise[n], e.hi, e.lo, e.log2_radius)):
+            raise ValueError("these are the results of another case")
     outputs = {n[8:]: e for n, e in parts.items() if n.startswith("outputs.")}
-    gradients = {n: parts[n] for n in shapes}
+    gradients = {n: parts[n] for n in case.gradients()}
     exact = Enclosures(parts["loss"], gradients, outputs, int(found["bits"]), bool(found["certified"]), {})
     return Truth(exact, noise, {n: float(found[f"whole:{n}"]) for n in names}, float(found["lax"]))
+
+
+def _shapes(case: Case) -> dict[str, tuple[int, ...]]:
+    """The shape of everything that a truth holds."""
+    cell = case.parsed
+    outputs = {f"outputs.{n}": (case.T, case.B, case.sizes[cell.axes[n]]) for n in (*cell.outputs, *cell.states)}
+    return case.gradients() | outputs | {"loss": ()}

@@ -186,6 +186,8 @@ def check_implementation(
 
 def _known(expected: Mapping[str, str], listed: Sequence[Check]) -> Mapping[str, str]:
     names = [check.name for check in listed]
+    if not isinstance(expected, Mapping):
+        raise ValueError(f"expected_failures is a {type(expected).__name__}; expected a dict from checks to reasons")
     for name in expected:
         if name not in names:
             near = nearest(name, names)

@@ -24,7 +24,7 @@ _SAID = {
     AGREES: "agrees",
     DISAGREES: "disagrees",
     SUSPECT: "suspect: further from the exact gradient than rounding explains, nearer than mistakes are",
-    UNDECIDABLE: "undecidable: rounding noise hides the answer in some case",
+    UNDECIDABLE: "undecidable: in some case, nothing tells right from wrong",
     ERROR: "error",
 }
 
