@@ -1,10 +1,11 @@
-"""One BLAS thread for whoever computes here: a pass, or many side by side in several Python threads.
+"""How many threads BLAS has for whoever computes here: one for small passes and for parts side by side, or more.
 
-    with one_blas_thread:
-        ...
+    with one_blas_thread:                  with BlasThreads(2):
+        ...                                    ...
 
-More of them wait for each other by spinning, which on a machine that is busy otherwise made small products 40 times
-slower; a product that is summed by another number of threads may differ in its last bits; and with several Python
+Threads of BLAS meet at every product and wait for each other by spinning: large products gain from a second one, small
+ones lose, and on a machine that is busy otherwise they may be 40 times slower. Whoever needs one thread comes first: a
+product that is summed by another number of threads may differ in its last bits; and with several Python
 threads in BLAS at once some builds of OpenBLAS that start threads of their own have returned wrong products.
 
 Where the number of threads belongs to the process, it is put back when the last of those inside has left; where it
@@ -24,7 +25,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["one_blas_thread"]
+__all__ = ["BlasThreads", "one_blas_thread"]
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,13 @@ def _libraries() -> tuple[tuple[_Library, ...], tuple[_Library, ...]]:
     return tuple(shared), tuple(alone)
 
 
-def _limit(libraries: Sequence[_Library]) -> list[tuple[_Library, int]]:
-    """One thread for these; returns which had more, and how many."""
+def _limit(libraries: Sequence[_Library], threads: int = 1) -> list[tuple[_Library, int]]:
+    """So many threads for these; returns which had another number, and how many."""
     changed = []
     for library in libraries:
         number = library.get()
-        if number is not None and number != 1:
-            library.put(1)
+        if number is not None and number != threads:
+            library.put(threads)
             changed.append((library, number))
     return changed
 
@@ -102,6 +103,14 @@ class _OneBlasThread:
             if not self.own.inside:
                 self._put_back(self.own.changed)
 
+    def leave(self, library: _Library, number: int) -> None:
+        """Give a library its number: now, or when the last of those inside has left."""
+        if not self.inside:
+            library.put(number)
+            return
+        others = [(other, n) for other, n in self.changed if other is not library]
+        self.changed[:] = others if number == 1 else [*others, (library, number)]
+
     def _put_back(self, changed: list[tuple[_Library, int]]) -> None:
         while changed:
             library, number = changed.pop()
@@ -114,6 +123,28 @@ class _OneBlasThread:
 
 
 one_blas_thread = _OneBlasThread()
+
+
+class BlasThreads:
+    """A context with ``threads`` BLAS threads, for one Python thread at a time; one where anybody needs one."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.changed: list[tuple[_Library, int]] = []
+
+    def __enter__(self) -> None:
+        with one_blas_thread.lock:
+            if not one_blas_thread.inside:
+                self.changed = _limit(_libraries()[0], self.threads)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with one_blas_thread.lock:
+            for library, number in self.changed:
+                one_blas_thread.leave(library, number)
+            self.changed = []
+
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=one_blas_thread.forget)

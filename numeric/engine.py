@@ -81,11 +81,11 @@ class Engine:
     runs the lambdified program, which all other forms have to equal; ``backward`` puts another backward program in
     place of the derived one, to see it fail.
 
-    ``threads`` is how many parts of a batch are computed side by side, each with one BLAS thread: None, where left out,
-    for as many as pay, at most one for each CPU that the process may use and one where sizes are small; or a number,
-    of which a batch takes no more than it has sequences. BLAS has one thread during a pass, and the number that it
-    had afterwards. Another number of parts gives other last digits: say ``threads`` for the same bits on machines
-    with other numbers of CPUs.
+    ``threads`` is how many parts of a batch are computed side by side, each with one BLAS thread; a batch takes no more
+    of them than it has sequences. None, where left out, is for what pays on the CPUs that the process may use: one
+    where sizes are small, parts for the compiled loop, and threads of BLAS's own for large products. On a machine that
+    is busy otherwise these lose: say 1. BLAS has the number that it had afterwards. Other numbers give other last
+    digits: say ``threads`` for the same bits on machines with other numbers of CPUs.
 
     An engine may be used from several threads.  It keeps buffers for the last shapes of each thread, so that a call
     like the one before allocates what it returns and little more; they are freed with the engine.  Raises ValueError

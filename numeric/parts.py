@@ -6,8 +6,8 @@ NumPy and the compiled code do not hold Python's lock while they compute.  Parts
 the shapes and lengths alone, never on which part is ready first.  Time is cut for all parts as for the whole batch, and
 with the whole batch's memory plan, so that they take together what one pass would take.
 
-Beside BLAS's own threads: those meet at every product of every step, and spin until the last of them is there; on a
-machine that is busy otherwise this was measured as 2 to 20 times slower than one thread.
+BLAS's own threads meet at every product of every step, and spin until the last of them is there.  Large products gain
+more by them, on a machine that has nothing else to do; where it has, they were 2 to 20 times slower than one thread.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from numeric.losses import Loss
 from numeric.segments import Layout, lay_out
 from numeric.session import Passed, Session
 
-__all__ = ["Parts", "check_threads", "cpus", "parts_for"]
+__all__ = ["Parts", "blas_threads_for", "check_threads", "cpus", "parts_for"]
 
 _T = TypeVar("_T")
 _PAYS = 1 << 24  # steps times sequences times entries of matrices from which a second thread pays: some milliseconds
+# With two CPUs and nobody else: 1.36 to 1.78 times faster than one thread where H is 256 or more and B 4 or more, two
+# parts there 0.6 to 1.1; for the compiled loop, which calls no BLAS, two parts 1.3 to 1.6 (tests/benchmarks/threads).
+_LARGE = 1 << 20  # sequences times entries of matrices from which BLAS gains by more threads
 _LEAST = 8  # sequences of a part; with fewer, products take nearly as long as with twice as many
 Own = slice | Array
 
@@ -63,6 +66,11 @@ def parts_for(threads: int | None, data: Data, work: int) -> int:
     if data.batch < 2 * _LEAST or data.steps * data.batch * work < _PAYS:
         return 1
     return min(cpus(), data.batch // _LEAST)
+
+
+def blas_threads_for(data: Data, work: int) -> int:
+    """How many threads BLAS gets for a pass of products, for a cell whose matrices have ``work`` entries."""
+    return cpus() if data.batch * work >= _LARGE else 1
 
 
 class Parts:

@@ -14,12 +14,13 @@ import numpy as np
 from derive.adjoint import Backward
 from derive.cell import Cell
 from numeric.arguments import Data
+from numeric.blas_threads import BlasThreads
 from numeric.graph import Graph
 from numeric.inplace import Compiled
 from numeric.losses import Loss
 from numeric.memory import Keep, MemoryPlan
 from numeric.operations import Multiply
-from numeric.parts import Parts, parts_for
+from numeric.parts import Parts, blas_threads_for, parts_for
 from numeric.plan import Plans, refined_plans
 from numeric.segments import Layout, lay_out, rows_for
 from numeric.session import Session
@@ -111,8 +112,13 @@ class Passes:
     def _made(self, data: Data, loss: Loss | None, *, full: bool) -> Session | Parts:
         work = sum(data.sizes[r] * data.sizes[c] for r, c in _matrices(self.backward.program.cell))
         rows = self.rows or rows_for(work)
-        count = parts_for(self.threads, data, work)
         make = partial(self._session, loss=loss, full=full, work=work, rows=rows)
+        if self.threads is None and not self._compiles(work):
+            session = make(data)
+            if (many := blas_threads_for(data, work)) > 1:
+                session.limit = BlasThreads(many)
+            return session
+        count = parts_for(self.threads, data, work)
         return Parts(make, data, rows, count) if count > 1 else make(data)
 
     def _session(

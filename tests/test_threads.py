@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import derive
 import numeric
 from numeric import blas_threads, parts
-from numeric.blas_threads import one_blas_thread
+from numeric.blas_threads import BlasThreads, one_blas_thread
 from numeric.session import Session
 from numeric.shard_work import Recipe
 
@@ -336,14 +336,15 @@ def test_small_sizes_have_one_part_and_large_ones_as_many_as_there_are_cpus(monk
 
 
 def test_what_is_chosen_is_what_runs(monkeypatch):
-    """Parts where a batch is large, and the same bits as where they are asked for."""
+    """Parts where a batch is large and the loop compiled, and the same bits as where they are asked for."""
+    pytest.importorskip("numba")
     monkeypatch.setattr(parts, "cpus", lambda: 2)
     scene = scene_of("tanh_rnn", batch=16, steps=4, sizes=(3, 4, 5))
-    engines = [numeric.Engine("tanh_rnn", threads=threads) for threads in (None, 1, 2)]
+    engines = [numeric.Engine("tanh_rnn", fast=True, threads=threads) for threads in (None, 1, 2)]
     found = [scene.backward(engine) for engine in engines]
     assert_same(found[0], found[1])
     monkeypatch.setattr(parts, "_PAYS", 1)
-    assert_same(scene.backward(numeric.Engine("tanh_rnn")), found[2])
+    assert_same(scene.backward(numeric.Engine("tanh_rnn", fast=True)), found[2])
     assert any(not np.array_equal(x, arrays(found[1])[key]) for key, x in arrays(found[2]).items())
 
 
@@ -377,3 +378,55 @@ def test_the_plain_engine_has_one_blas_thread_too(two, monkeypatch):
     scene_of("gru").backward(numeric.Engine("gru", plain=True))
     assert alone(seen[0])
     assert numbers() == two
+
+
+# -------------------------------------------------------------------------------- BLAS's own threads
+
+
+def own_blas():
+    """The number of threads of NumPy's BLAS; another test may have loaded another library's."""
+    found = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+    return {lib["num_threads"] for lib in [lib for lib in found if "numpy" in lib["filepath"]] or found}
+
+
+def test_large_products_get_the_threads_of_blas_and_small_ones_do_not(monkeypatch):
+    monkeypatch.setattr("numeric.parts.cpus", lambda: 2)
+    seen = []
+    inner = numeric.session.Session.value_and_grad
+
+    def spied(self, loss):
+        seen.append(own_blas())
+        return inner(self, loss)
+
+    monkeypatch.setattr(numeric.session.Session, "value_and_grad", spied)
+    engine = numeric.Engine("tanh_rnn", fast=False)
+    random = np.random.default_rng(0)
+    with threadpool_limits(3, user_api="blas"):
+        for batch, size, expected in ((16, 256, {2}), (2, 8, {1})):
+            params = engine.init(seed=0, D=2, H=size, O=2)
+            engine.value_and_grad(params, random.standard_normal((2, batch, 2)), np.zeros((2, batch), int))
+            assert seen.pop() == expected
+            assert own_blas() == {3}
+
+
+def test_whoever_needs_one_thread_comes_first():
+    with threadpool_limits(3, user_api="blas"):
+        with one_blas_thread, BlasThreads(2):
+            assert own_blas() == {1}
+        assert own_blas() == {3}
+        many = BlasThreads(2)
+        many.__enter__()
+        assert own_blas() == {2}
+        one_blas_thread.__enter__()
+        assert own_blas() == {1}
+        many.__exit__(None, None, None)
+        assert own_blas() == {1}  # somebody still needs one
+        one_blas_thread.__exit__(None, None, None)
+        assert own_blas() == {3}
+
+
+def test_the_number_is_put_back_after_an_error():
+    with threadpool_limits(3, user_api="blas"):
+        with pytest.raises(RuntimeError), BlasThreads(2):
+            raise RuntimeError
+        assert own_blas() == {3}
