@@ -3,7 +3,8 @@
     agrees        |g - g*| <= 16 u sigma' + radius
     suspect       up to n sqrt(N) u sigma', n the longest sum and N the number of local results
     disagrees     above that
-    undecidable   rounding noise is more than 2^-8 of the whole tensor (2^-5 for bfloat16), or the tensor is lost below
+    undecidable   rounding noise is more than 2^-8 of the whole tensor (2^-5 for bfloat16; 2^-31 for float64, beyond
+                  which the network amplifies noise so much that it cannot be measured), or the tensor is lost below
                   the normal numbers
 
 sigma' is the noise scale (:mod:`numeric.noise`): what the rounding of every local result does to this very entry, in
@@ -24,6 +25,7 @@ import numpy as np
 from numeric.arguments import Array
 from numeric.certify import Enclosure, Enclosures, certify_problem
 from numeric.noise import LIMIT, measure_noise
+from numeric.noise_pass import EPSILON
 from numeric.oracle.case import Case
 
 __all__ = [
@@ -71,8 +73,12 @@ BLURRED, BLURRED_UNITS = 2.0**-8, 8.0
 
 
 def blurred(store: Limits) -> float:
-    """The part of a tensor that noise may be; more for a type of few bits, of which every number is blurred."""
-    return max(BLURRED, BLURRED_UNITS * store.unit)
+    """The part of a tensor that noise may be; more for a type of few bits, of which every number is blurred.
+
+    Less for a type of many: the noise that sigma is measured with, 2^-30, must not bend the network, or sigma is too
+    small, and a right result would be called wrong.
+    """
+    return min(max(BLURRED, BLURRED_UNITS * store.unit), BLURRED * store.unit / EPSILON)
 
 
 def worst(statuses: Any) -> str:
