@@ -467,3 +467,12 @@ def test_it_is_said_from_which_step_on_a_mistake_shows():
         return {"grads": Run(one).gradient(m)}
 
     assert "first visible at t = 1 (recurrent-off-by-one)" in str(judge(off_by_one, "tanh_rnn", cases=[case]))
+
+
+def test_errors_of_one_sign_are_no_rounding():
+    def larger(case):
+        grads = engine(case, fast=False)["grads"]
+        return {"grads": {n: g * (1 + 1e-6 * np.linspace(1, 2, g.size).reshape(g.shape)) for n, g in grads.items()}}
+
+    verdict = judge(larger, "tanh_rnn", cases=default_cases(derive.load("tanh_rnn"))[:2])
+    assert (verdict.status, verdict.mistake) == ("disagrees", None)

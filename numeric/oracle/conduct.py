@@ -161,7 +161,16 @@ def _is_noise(e: Evidence, shorter: str) -> bool:
     typical = float(np.median(wrong[np.isfinite(wrong) & (wrong > 0)]))
     # what is rounded at the end alone has smaller errors, and no bit beyond the shorter type's
     of_type = all(np.array_equal(_rounded(e.found[n], shorter), e.found[n]) for n in e.wrong)
-    return (typical > 2.0**-6 or of_type) and not all(_is_multiple(e, n) for n in e.wrong)
+    of_noise = typical > 2.0**-6 and not _one_sided(e)
+    return (of_type or of_noise) and not all(_is_multiple(e, n) for n in e.wrong)
+
+
+def _one_sided(e: Evidence) -> bool:
+    """Whether nearly all errors make entries larger, or nearly all smaller: rounding does both."""
+    pairs = [(e.found[n], e.exact(n)) for n in e.wrong]
+    ways = np.concatenate([(np.sign(g - exact) * np.sign(exact)).ravel() for g, exact in pairs] or [np.zeros(0)])
+    ways = ways[ways != 0]
+    return ways.size >= 16 and abs(float(ways.mean())) > 0.8
 
 
 def short_loss(evidence: Sequence[Evidence]) -> Behaviour | None:
