@@ -70,7 +70,6 @@ class Enclosures:
 
     ``bits`` is the working precision of the balls.  Where ``certified`` is false, the problem was too large for balls:
     the values are of extended precision and the radii estimated, 64 units in its last place of ``magnitude``.
-    ``nodes`` holds, where it was asked for, every node by name, and its derivative under ``dL_d`` + name.
     """
 
     loss: Enclosure
@@ -78,7 +77,6 @@ class Enclosures:
     outputs: Mapping[str, Enclosure]
     bits: int
     certified: bool
-    nodes: Mapping[str, Enclosure]
 
 
 def certify(
@@ -100,17 +98,17 @@ def certify(
     return certify_problem(cell, problem)
 
 
-def certify_problem(cell: Cell, problem: Problem, *, nodes: bool = False) -> Enclosures:
-    """The same for a checked problem, whose arrays are float64; with every node where ``nodes``."""
+def certify_problem(cell: Cell, problem: Problem) -> Enclosures:
+    """The same for a checked problem, whose arrays are float64."""
     if work_of(cell, problem) > LARGE:
-        return _extended(cell, problem, nodes)
+        return _extended(cell, problem)
     bits = FIRST
     if problem.data.steps > SHORT and problem.truncate is None:
         bits += int(min(bits_lost(cell, problem), MOST - FIRST))
     while bits <= MOST:
         try:
             with FLINT, precision(bits):
-                found = _enclosures(_interpreted(cell, problem, BallArithmetic()), bits, nodes)
+                found = _enclosures(_interpreted(cell, problem, BallArithmetic()), bits)
         except OverflowError:  # an exponent that no float has
             break
         missing = _missing(found)
@@ -166,26 +164,14 @@ def _exponent(x: Array) -> Array:
 # ----------------------------------------------------------------------------------------------------------- as floats
 
 
-def _enclosures(found: Interpreted, bits: int, nodes: bool) -> Enclosures:
+def _enclosures(found: Interpreted, bits: int) -> Enclosures:
     return Enclosures(
         _floats(found.loss),
         {n: _floats(x) for n, x in found.gradients.items()},
         {n: _floats(x) for n, x in found.outputs.items()},
         bits,
         True,
-        {n: _floats(x) for n, x in _nodes(found, BallArithmetic()).items()} if nodes else {},
     )
-
-
-def _nodes(found: Interpreted, arithmetic: Any) -> dict[str, Any]:
-    """Every node (T, B, size) by name, and its derivative."""
-    out = {}
-    for prefix, steps in (("", found.tape), ("dL_d", found.d)):
-        for symbol in steps[0] if steps else ():
-            name, _, rest = symbol.name.partition("[t]")
-            if symbol.name.endswith("[t]") and not rest and len(steps[0][symbol].shape) == 2:
-                out[f"{prefix}{name}"] = arithmetic.stack([v[symbol] for v in steps])
-    return out
 
 
 def _floats(x: BallArray) -> Enclosure:
@@ -213,7 +199,7 @@ def _log2(x: Any) -> float:
     return float(int(mantissa).bit_length() + int(exponent)) if mantissa != 0 else -np.inf
 
 
-def _extended(cell: Cell, problem: Problem, nodes: bool) -> Enclosures:
+def _extended(cell: Cell, problem: Problem) -> Enclosures:
     arithmetic = FloatArithmetic(np.longdouble)
     found = _interpreted(cell, problem, arithmetic)
 
@@ -230,5 +216,4 @@ def _extended(cell: Cell, problem: Problem, nodes: bool) -> Enclosures:
         {n: floats(x) for n, x in found.outputs.items()},
         EXTENDED_BITS,
         False,
-        {n: floats(x) for n, x in _nodes(found, arithmetic).items()} if nodes else {},
     )

@@ -136,20 +136,23 @@ def test_a_loop_written_by_hand_tells_the_cells_apart(name):
 # ---------------------------------------------------------------------------------- cells of every shape, every option
 
 
+#: Every loss, place, reduction, ragged or not.
+EVERY_OPTION = [
+    {"loss": loss, "at": at, "reduction": reduction, "ragged": ragged}
+    for loss in ("linear", "softmax_cross_entropy", "squared_error")
+    for at in ("every", "last")
+    for reduction in ("sum", "mean")
+    for ragged in (False, True)
+]
+
+
 @pytest.mark.parametrize(("name", "sizes", "k"), crossed(CELLS, [None, (1,), (1, 3), (3, 1, 2)], range(3)))
 def test_engine_unfused_program_and_complex_step_agree_on_cells_of_every_shape(name, sizes, k):
     """Also with sizes of one, where an array of a wrong shape would be broadcast and nobody would notice."""
     seed = CELLS.index(name)
-    options = [
-        {"loss": loss, "at": at, "reduction": reduction, "ragged": ragged}
-        for loss in ("linear", "softmax_cross_entropy", "squared_error")
-        for at in ("every", "last")
-        for reduction in ("sum", "mean")
-        for ragged in (False, True)
-    ]
     rng = np.random.default_rng([seed, k, *(sizes or ())])
     steps, batch = (1, 1) if k == 2 else (4, 2)
-    scene = scene_of(name, seed, steps=steps, batch=batch, sizes=sizes, **options[rng.integers(len(options))])
+    scene = scene_of(name, seed, steps=steps, batch=batch, sizes=sizes, **EVERY_OPTION[rng.integers(len(EVERY_OPTION))])
     table = scene.check(engine_of(scene.cell), entries=1, seed=k, methods=("unfused program", "complex step"))
     assert table.ok, f"{scene.options}\n{table}"
     assert_close(scene.backward(engine_of(scene.cell)), scene.backward(Specification(scene.cell)))

@@ -17,7 +17,7 @@ import pytest
 from odd_cells import ODD
 from test_optimize import assert_same as assert_same_fit
 from test_optimize import small_fit
-from test_passes import arrays, assert_close, assert_same, scene_of
+from test_passes import EVERY_OPTION, arrays, assert_close, assert_same, scene_of
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import derive
@@ -80,15 +80,8 @@ def processes():
 def test_the_result_is_that_of_the_whole_batch(name):
     """For every cell, loss, place, reduction, ragged or not, in turn."""
     seed = CELLS.index(name)
-    options = [
-        {"loss": loss, "at": at, "reduction": reduction, "ragged": ragged}
-        for loss in ("linear", "softmax_cross_entropy", "squared_error")
-        for at in ("every", "last")
-        for reduction in ("sum", "mean")
-        for ragged in (False, True)
-    ]
     for k in range(4):
-        scene = scene_of(name, seed, batch=5, **options[(seed + 7 * k) % len(options)])
+        scene = scene_of(name, seed, batch=5, **EVERY_OPTION[(seed + 7 * k) % len(EVERY_OPTION)])
         engine = numeric.Engine(scene.cell)
         sharded, right = shard(engine, Here(), shards=1 + k), scene.backward(engine)
         found = scene.backward(sharded)

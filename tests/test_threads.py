@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from odd_cells import ODD
 from test_inplace import FAST, own_cache  # noqa: F401 - the fixture is used by all
-from test_passes import arrays, assert_close, assert_same, scene_of
+from test_passes import EVERY_OPTION, arrays, assert_close, assert_same, scene_of
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import derive
@@ -182,15 +182,8 @@ def test_a_library_is_asked_by_its_own_functions_or_as_threadpoolctl_does():
 def test_parts_give_what_the_whole_gives(name):
     """For every cell, loss, place, reduction, ragged or not, in turn."""
     seed = CELLS.index(name)
-    options = [
-        {"loss": loss, "at": at, "reduction": reduction, "ragged": ragged}
-        for loss in ("linear", "softmax_cross_entropy", "squared_error")
-        for at in ("every", "last")
-        for reduction in ("sum", "mean")
-        for ragged in (False, True)
-    ]
     for k in range(4):
-        scene = scene_of(name, seed, batch=5, **options[(seed + 7 * k) % len(options)])
+        scene = scene_of(name, seed, batch=5, **EVERY_OPTION[(seed + 7 * k) % len(EVERY_OPTION)])
         right = scene.backward(numeric.Engine(scene.cell))
         engine = numeric.Engine(scene.cell, threads=(2, 3, 5, 9)[k])
         found = scene.backward(engine)

@@ -106,7 +106,7 @@ def _unpacked(found: dict[str, Any], case: Case) -> Truth:
             raise ValueError("these are the results of another case")
     outputs = {n[8:]: e for n, e in parts.items() if n.startswith("outputs.")}
     gradients = {n: parts[n] for n in case.gradients()}
-    exact = Enclosures(parts["loss"], gradients, outputs, int(found["bits"]), bool(found["certified"]), {})
+    exact = Enclosures(parts["loss"], gradients, outputs, int(found["bits"]), bool(found["certified"]))
     return Truth(exact, noise, {n: float(found[f"whole:{n}"]) for n in names}, float(found["lax"]))
 
 
