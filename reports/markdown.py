@@ -16,8 +16,11 @@ from reports.brackets import tightened
 from reports.document import (
     Block,
     Code,
+    CodeLines,
     Document,
+    Entry,
     Figure,
+    Fold,
     Formula,
     Inline,
     Items,
@@ -27,7 +30,7 @@ from reports.document import (
     Math,
     Paragraph,
     Parts,
-    Seconds,
+    Quantity,
     Section,
     Step,
     Table,
@@ -78,6 +81,8 @@ def _section(section: Section, number: str, level: int, stem: str) -> Iterator[s
 
 def _block(block: Block, stem: str) -> Iterator[str]:
     match block:
+        case Paragraph(parts=parts, role="quote"):
+            yield f"> {_line(parts)}"
         case Paragraph(parts=parts):
             yield _line(parts)
         case Items(items=items):
@@ -93,8 +98,36 @@ def _block(block: Block, stem: str) -> Iterator[str]:
         case Figure(caption=caption, alt=alt):
             yield f"![{_text(alt)}]({quote(_figure_name(block, stem))})"
             yield _line(caption)
+            if block.data is not None:
+                yield from _fold("The numbers", (block.data,), stem)
+        case CodeLines():
+            yield _code_lines(block)
+        case Fold(title=title, blocks=blocks):
+            yield from _fold(title, blocks, stem)
+        case Entry():
+            yield f'<a id="{block.anchor}"></a>**{_parts(block.title)}** · {_inline(block.mark)}'
+            for part in block.blocks:
+                yield from _block(part, stem)
         case Listing(language=language) if language != "latex":  # the formulas above are LaTeX already
             yield _listing(block)
+
+
+def _fold(title: str, blocks: tuple[Block, ...], stem: str) -> Iterator[str]:
+    yield f"<details><summary>{_text(title)}</summary>"
+    for block in blocks:
+        yield from _block(block, stem)
+    yield "</details>"
+
+
+def _code_lines(block: CodeLines) -> str:
+    """A table: number, sign, text, note."""
+    rows = ["|  |  |  |  |", "| ---: | :--- | :--- | :--- |"]
+    for line in block.lines:
+        sign = _SIGNS[line.verdict] if line.verdict else ""
+        rows.append(
+            f"| {line.number} | {sign} | {_cell((Code(line.text),)) if line.text else ''} | {_cell(line.note)} |"
+        )
+    return "\n".join(rows)
 
 
 def _step(step: Step) -> Iterator[str]:
@@ -104,6 +137,8 @@ def _step(step: Step) -> Iterator[str]:
     notes = [_parts(parts) for parts in (step.rests, step.proof) if parts]
     if notes:
         yield " · ".join(notes)
+    if step.explicit:
+        yield from _fold("Entry by entry", tuple(Formula(latex) for latex in step.explicit), "")
 
 
 def _listing(block: Listing) -> str:
@@ -152,8 +187,8 @@ def _inline(part: Inline) -> str:
             return f"[{_parts(parts)}](#{anchor})"
         case Mark(verdict=verdict, text=text):
             return f"{_SIGNS[verdict]} **{_text(text)}**" if verdict == "fails" else f"{_SIGNS[verdict]} {_text(text)}"
-        case Seconds():
-            return _text(str(part))
+        case Quantity():
+            return _inline(part.shown)
 
 
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~#]|&(?=#?\w+;)")

@@ -6,9 +6,11 @@ import re
 from collections.abc import Collection, Iterator
 
 from derive.latex import name_latex
-from reports.document import Math, Parts
+from reports.document import Math, Parts, Quantity
 
 __all__ = ["joined", "prose", "scientific", "shape_math"]
+
+ROUNDING = 1000.0  # how far apart two machines' rounding errors of the same computation may be
 
 # Phrases of the derivation and of the proof that are formulas as they stand.
 _PHRASES = {
@@ -86,18 +88,13 @@ def _latex(match: re.Match[str], names: Collection[str]) -> str:
     return match[0]
 
 
-def scientific(value: float) -> Math:
-    """A number with two digits and a power of ten.
+def scientific(value: float, spread: float = ROUNDING) -> Quantity:
+    """A measured number with two digits and a power of ten; the size of a rounding error, if nothing else is said.
 
-    >>> scientific(3.14e-15).latex
-    '3.1 \\\\times 10^{-15}'
+    >>> scientific(3.14e-15).shown
+    Math(latex='3.1 \\\\times 10^{-15}')
     """
-    if value != value:
-        return Math(r"\text{not a number}")
-    if value in (0, float("inf")):
-        return Math("0" if value == 0 else r"\infty")
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return Math(rf"{mantissa} \times 10^{{{int(exponent)}}}")
+    return Quantity(value, spread)
 
 
 def shape_math(shape: tuple[str, ...]) -> Math:

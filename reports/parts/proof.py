@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from derive.latex import name_latex
 from derive.mistakes import CATALOGUE
 from derive.prove import Obligation, Proof
-from reports.document import Block, Code, Items, Mark, Math, Paragraph, Parts, Seconds, Section, Table
+from reports.document import Block, Code, Items, Mark, Math, Paragraph, Parts, Quantity, Section, Table, seconds
 from reports.parts.shown import LEMMAS, Shown, check_anchor, mark_of
 from reports.prose import joined, prose
 
@@ -34,11 +34,10 @@ def proof_section(proof: Proof) -> Section:
     unrolled = _unrolled(shown)
     rest = [o for o in proof.obligations if not o.name.startswith((*_TABLED, *(p for g in _GROUPS for p in g[2])))]
     sections = [groups[0], _one_step(shown), unrolled, *groups[1:], _group("Other checks", "proof-others", rest, names)]
-    seconds = sum(o.seconds for o in proof.obligations)
     lead = Paragraph(
         (
             f"{len(proof.obligations)} obligations, ",
-            Seconds(seconds),
+            _time(proof.obligations),
             " without the planted mistakes. ",
             "What is proven holds over the real numbers; rounding is the subject of the ",
             "cross-check.",
@@ -119,8 +118,8 @@ def _quantity_row(quantity: str, every: Obligation | None, at_size: Obligation |
     return (Math(name_latex(name, *([time.removesuffix("]")] if time else []))),), *cells, (_time(found),)
 
 
-def _time(obligations: Sequence[Obligation]) -> Seconds:
-    return Seconds(sum(o.seconds for o in obligations))
+def _time(obligations: Sequence[Obligation]) -> Quantity:
+    return seconds(sum(o.seconds for o in obligations))
 
 
 def _detail(obligation: Obligation) -> Parts:
@@ -172,7 +171,7 @@ def _group(title: str, anchor: str, obligations: Sequence[Obligation], names: tu
 def _row(o: Obligation, names: tuple[str, ...]) -> tuple[Parts, ...]:
     word = o.statement.split(" ", 1)[0]
     statement = o.statement[:1].upper() + o.statement[1:] if word.isalpha() and word not in names else o.statement
-    return prose(statement, names), prose(o.method), (o.level,), (mark_of(o), *_detail(o)), (Seconds(o.seconds),)
+    return prose(statement, names), prose(o.method), (o.level,), (mark_of(o), *_detail(o)), (seconds(o.seconds),)
 
 
 def _planted(proof: Proof) -> Section:
