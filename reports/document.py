@@ -25,6 +25,7 @@ __all__ = [
     "Items",
     "Link",
     "Listing",
+    "Local",
     "Mark",
     "Math",
     "Paragraph",
@@ -135,7 +136,14 @@ def _power_of_ten(value: float) -> str:
     return rf"{mantissa} \times 10^{{{int(exponent)}}}"
 
 
-Inline = str | Math | Code | Link | Mark | Quantity
+@dataclass(frozen=True)
+class Local:
+    """What is so on this machine only: the version of a program, the name of a library that was found."""
+
+    text: str
+
+
+Inline = str | Math | Code | Link | Mark | Quantity | Local
 Parts = tuple[Inline, ...]
 
 

@@ -26,6 +26,7 @@ from reports.document import (
     Items,
     Link,
     Listing,
+    Local,
     Mark,
     Math,
     Paragraph,
@@ -181,7 +182,7 @@ def _inline(part: Inline) -> str:
             return _text(part)
         case Math(latex=latex):
             return f"${_latex(latex)}$"
-        case Code(text=text):
+        case Code(text=text) | Local(text=text):
             return _code(text)
         case Link(parts=parts, anchor=anchor):
             return f"[{_parts(parts)}](#{anchor})"

@@ -9,7 +9,7 @@ from derive.cell import Cell
 from derive.hypotheses import Hypothesis
 from derive.latex import Typesetter
 from derive.prove import Proof
-from reports.document import Block, Code, Items, Math, Paragraph, Parts, Section, Table
+from reports.document import Block, Code, Items, Local, Math, Paragraph, Parts, Section, Table
 from reports.prose import prose
 
 __all__ = ["basis_section", "versions"]
@@ -36,7 +36,7 @@ def basis_section(proof: Proof, seed: int) -> Section:
     if proof.hypotheses:
         conditions = Items(tuple(_condition(cell, h) for h in proof.hypotheses))
     trusted = Items(tuple(prose(line) for line in proof.trusted_base))
-    rows: list[tuple[Parts, ...]] = [((name,), (Code(number),)) for name, number in versions().items()]
+    rows: list[tuple[Parts, ...]] = [((name,), (Local(number),)) for name, number in versions().items()]
     rows.append((("seed of the measurements",), (Code(str(seed)),)))
     return Section(
         "What this rests on",
