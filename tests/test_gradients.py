@@ -154,7 +154,7 @@ def test_forward_mode_gives_the_whole_gradient(name):
 def test_the_dot_product_law_at_full_size(name):
     """<J v, w> = <v, J.T w>, with J v by the complex step of the forward pass."""
     cell = derive.load(name)
-    scene = make_scene(cell, 13, steps=200, batch=16, sizes={"H": 256, "D": 32, "O": 16})
+    scene = make_scene(cell, 13, steps=60, batch=8, sizes={"H": 256, "D": 32, "O": 16})
     rng = np.random.default_rng(17)
     weights = scene.options["cotangents"]
     back = scene.backward(numeric.Engine(cell))
@@ -176,7 +176,7 @@ def test_the_dot_product_law_at_full_size(name):
 
 
 # a cell that fails says enough: shrinking it would prove hundreds of others
-@settings(drawing(8, 12), phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(drawing(5, 12), phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(text=cell_texts(), seed=st.integers(0, 10**6))
 def test_random_cells_are_proven_and_their_engine_agrees_with_the_complex_step(text, seed):
     cell = derive.parse(text)
