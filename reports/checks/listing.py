@@ -10,7 +10,7 @@ from typing import Any
 
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
-from reports.document import Block, CodeLine, CodeLines, Fold, Listing, Mark, Parts, Table
+from reports.document import Block, CodeLine, CodeLines, Fold, Listing, Mark, Paragraph, Parts, Table
 from reports.listings.rows import AGREES, STOPS, WRONG, Group, Row
 from reports.listings.running import observe, torch_is_there
 from reports.listings.source import FORMS, HARNESSES, shipped
@@ -50,7 +50,7 @@ def check_listing(given: Mapping[str, Any]) -> Evidence:
     seen, other = (_observed(harness, form, some) for some in (deciding, beside))
     rows = [row for _, found in seen for row in found]
     holds = bool(rows) and all(row.verdict == AGREES for row in rows)
-    blocks: list[Block] = [_table(one, True) for one in seen]
+    blocks: list[Block] = [*_smallest(rows), *(_table(one, True) for one in seen)]
     blocks += [Fold(f"Beside that: {group.asks}", (_table((group, found), False),)) for group, found in other]
     blocks += _code(harness, form, [*seen, *other]) if code else ()
     return Evidence(holds, "run as printed", _said(rows, form), tuple(blocks))
@@ -66,9 +66,19 @@ def _said(rows: Sequence[Row], form: str) -> Parts:
     wrong, stops = (sum(row.verdict == kind for row in rows) for kind in (WRONG, STOPS))
     if not wrong and not stops:
         return (f"{how}, it does so on {'each' if len(rows) > 1 else 'it'}.",)
-    silent = f"gives something else on {wrong}, without an error" if wrong else ""
-    stopped = f"stops with an error on {stops}" if stops else ""
-    return (f"{how}, it {' and '.join(part for part in (silent, stopped) if part)}.",)
+    counts = [f"on {wrong} it gives something else without an error"] * bool(wrong)
+    counts += [f"on {stops} it stops with an error"] * bool(stops)
+    return (f"{how}: {', and '.join(counts)}.",)
+
+
+def _smallest(rows: Sequence[Row]) -> tuple[Block, ...]:
+    """The first input that shows it; harnesses begin with the smallest."""
+    for row in rows:
+        if row.verdict != AGREES:
+            it = "it " if row.verdict == STOPS else ""
+            said = (*prose(row.given, _NAMES), f": {it}", *_typeset(row.did), ".")
+            return (Paragraph(("Smallest counterexample: ", *said)),)
+    return ()
 
 
 def _table(observed: Observed, deciding: bool) -> Table:

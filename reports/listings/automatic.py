@@ -157,8 +157,10 @@ def of_layers(source: Source) -> Iterator[Row]:
     two = _case(text=TWO_LAYERS)
     run_two = partial(gradients, source, num_layers=2)
     why = "h_n holds a state for every layer, and squeeze(0) leaves it as it is"
-    yield judged("num_layers = 2", source, run_two, two, why=why)
+    smallest = _case(T=1, B=1, D=1, H=1, O=2, text=TWO_LAYERS)
+    yield judged("num_layers = 2, T = B = D = H = 1, O = 2", source, run_two, smallest, why=why)
     yield judged("num_layers = 2, a batch of one", source, run_two, _case(B=1, text=TWO_LAYERS), why=why)
+    yield judged("num_layers = 2, a batch of three", source, run_two, two, why=why)
 
 
 def of_other_layers(source: Source) -> Iterator[Row]:

@@ -87,17 +87,17 @@ def _judged(words: str, source: Source, change: Change, case: Case, why: str = "
 
 
 def _inputs(loss: str, target: Callable[[int, int], Array], few: bool = False) -> Iterator[tuple[str, Case]]:
-    """Cases over the range of sizes, types and weights."""
+    """Cases over the range of sizes, types and weights, the smallest first."""
 
     def one(T: int = 6, O: int = 5, **how: Any) -> Case:  # noqa: E741
         return make_case(how.pop("text", PLAIN), T=T, O=O, loss=loss, targets=target(T, O), **how)
 
-    yield "T = 6, D = 3, H = 4, O = 5", one()
+    yield "T = D = H = O = 1", one(T=1, D=1, H=1, O=1)
     yield "T = 1", one(T=1)
-    yield "D = H = 1, O = 2", one(D=1, H=1, O=2)
+    yield "T = 6, D = 3, H = 4, O = 5", one()
     if few:
         return
-    yield "D = H = O = 1", one(D=1, H=1, O=1)
+    yield "D = H = 1, O = 2", one(D=1, H=1, O=2)
     yield "D = 7, H = 2, O = 3", one(D=7, H=2, O=3, T=3)
     yield "float32", one(dtype="float32")
     yield "h_0 = 0", one(start=0.0)
@@ -154,19 +154,18 @@ def of_squares(source: Source) -> Iterator[Row]:
 
 def of_the_chapters_loss(source: Source) -> Iterator[Row]:
     """Cross-entropy of y itself, as the chapter prints it: the derivative is -target / y, where y is positive."""
-    T, O = 4, 3  # noqa: E741
-    random = np.random.default_rng(5)
-    positive = {"W_xh": np.abs(random.uniform(0.2, 1, (4, 3))), "W_hh": random.uniform(0.1, 0.4, (4, 4)),
-                "b": np.full(4, 0.3), "W_hy": random.uniform(0.1, 0.4, (O, 4))}  # fmt: skip
-    x = random.uniform(0.1, 1, (T, 1, 3))
-    plain = make_case(PLAIN, T=T, O=O, params=positive, inputs=x, start=0.0, loss="linear",
-                      cotangents={"y": np.ones((T, 1, O))})  # fmt: skip
-    y = np.array([np.asarray(y) for y in forward(plain)["ys"]])[:, None]
-    targets = one_hot(labels(T, 1, O), O)
-    case = make_case(PLAIN, T=T, O=O, params=positive, inputs=x, start=0.0, loss="linear",
-                     cotangents={"y": -targets / y})  # fmt: skip
-    with_targets = partial(_with, targets=_as_list(targets[:, 0]))
-    yield _judged("every y positive, one-hot targets", source, with_targets, case, "dL/dy is -target/y, not y - target")
+    for T, D, H, O in ((1, 1, 1, 1), (4, 3, 4, 3)):  # noqa: E741
+        random = np.random.default_rng(5)
+        positive = {"W_xh": random.uniform(0.2, 1, (H, D)), "W_hh": random.uniform(0.1, 0.4, (H, H)),
+                    "b": np.full(H, 0.3), "W_hy": random.uniform(0.1, 0.4, (O, H))}  # fmt: skip
+        x, targets = random.uniform(0.1, 1, (T, 1, D)), one_hot(labels(T, 1, O), O)
+        sizes: dict[str, Any] = {"T": T, "D": D, "H": H, "O": O, "params": positive, "inputs": x, "start": 0.0}
+        plain = make_case(PLAIN, **sizes, loss="squared_error", targets=targets)
+        y = np.array([np.asarray(y) for y in forward(plain)["ys"]])[:, None]
+        case = make_case(PLAIN, **sizes, loss="linear", cotangents={"y": -targets / y})
+        change = partial(_with, targets=_as_list(targets[:, 0]))
+        words = f"every y positive, one-hot targets, T = {T}, D = {D}, H = {H}, O = {O}"
+        yield _judged(words, source, change, case, "dL/dy is -target/y, not y - target")
 
 
 def _with(given: dict[str, Any], **other: Any) -> dict[str, Any]:
@@ -182,10 +181,12 @@ def _as_list(rows: Array) -> list[Any]:
 def of_other_sums(source: Source) -> Iterator[Row]:
     """Softmax and cross-entropy with targets that do not sum to one."""
     change = probabilities if source.path.stem == "manual" else unchanged
+    why = "the derivative is p times the sum of the targets, minus the targets"
+    smallest = make_case(PLAIN, T=1, D=1, H=1, O=1, loss="softmax_cross_entropy", targets=_shares(1, 1, 0.5))
+    yield _judged("a target of 0.5, T = D = H = O = 1", source, change, smallest, why)
     for total in (0.5, 2.0):
         case = make_case(PLAIN, T=3, loss="softmax_cross_entropy", targets=_shares(3, 5, total))
-        why = "the derivative is p times the sum of the targets, minus the targets"
-        yield _judged(f"targets that sum to {total:g}", source, change, case, why)
+        yield _judged(f"targets that sum to {total:g}, T = 3", source, change, case, why)
 
 
 def every_parameter(source: Source) -> Iterator[Row]:

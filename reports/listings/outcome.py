@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from numeric.oracle.case import Case
-from numeric.oracle.judge import judge
+from numeric.oracle.calling import InProcess
+from numeric.oracle.case import Case, check_stored
+from numeric.oracle.diagnose import diagnose
+from numeric.oracle.judge import JudgedCase, Scope, judge_case
 from numeric.oracle.result import array_of
 from numeric.oracle.store import Store
-from numeric.oracle.verdict import Verdict
+from numeric.oracle.verdict import Diagnosis
 from reports.document import Code, Parts, Quantity
 from reports.listings.rows import AGREES, STOPS, WRONG, Row
 from reports.listings.source import Source
@@ -50,8 +52,11 @@ def stopped(given: str, made: Attempt, why: str = "") -> Row:
     """The row of a call that raised, or should have: ``why`` says what it cannot do."""
     if made.error is None:
         return Row(given, ("gives something all the same",), WRONG)
+    kind = type(made.error)
+    # which of these two a library raises changes with its version
+    called: Parts = () if kind in (RuntimeError, ValueError) else (" with ", Code(kind.__name__))
     where = f" at its line {made.line}" if made.line else ""
-    return Row(given, ("stops with ", Code(type(made.error).__name__), where, f": {why}" if why else ""), STOPS)
+    return Row(given, ("stops", *called, where, f": {why}" if why else ""), STOPS)
 
 
 def expected(given: str, right: bool, yes: Parts, no: Parts) -> Row:
@@ -71,41 +76,46 @@ def judged(
 ) -> Row:
     """The oracle's verdict on one input: ``implementation`` runs the listing on a case and returns its gradients.
 
-    ``why`` says what is wrong where it is, ``yes`` what there is to say where it agrees, if not the usual.
+    ``why`` says what is wrong where it is; without it, the oracle looks for the mistake.  ``yes`` is what there is to
+    say where it agrees, if not the usual.
     """
     calls: list[Attempt] = []
 
     def watched(one: Case) -> Any:
-        made = attempt(source, lambda: implementation(one))
-        calls.append(made)
-        if made.error is not None:
-            raise RuntimeError(type(made.error).__name__)
-        return made.value
+        calls.append(attempt(source, lambda: implementation(one)))
+        if calls[-1].error is not None:
+            raise RuntimeError
+        return calls[-1].value
 
-    verdict = judge(watched, case.parsed, cases=case, only=only, time_limit=None, name="listing")
+    check_stored(case)
+    asked = Scope(only=None if only is None else tuple(only))
+    found = judge_case(InProcess(watched), case, asked, Store())
     if calls[0].error is not None:
         return stopped(given, calls[0], why)
-    if verdict.status == "agrees":
-        return Row(given, yes or _agreement(verdict), AGREES)
-    said = _mistake(verdict, why)
+    if found.status == "agrees":
+        return Row(given, yes or _agreement(found), AGREES)
+    said = _missing(found) or ((why,) if why else _mistake(diagnose(case.parsed, [found], asked)))
     heard = ("; PyTorch warns",) if calls[0].warned else ()
     return Row(given, (*said, *_distance(case, calls[0].value, only), *heard), WRONG)
 
 
-def _agreement(verdict: Verdict) -> Parts:
-    largest = Quantity(verdict.largest, float("inf"), ".1f")
-    count = f"{verdict.tensors} tensor{'s' if verdict.tensors != 1 else ''}"
+def _agreement(found: JudgedCase) -> Parts:
+    largest = Quantity(max((m.most for m in found.measured.values()), default=0.0), float("inf"), ".1f")
+    count = f"{len(found.measured)} tensor{'s' if len(found.measured) != 1 else ''}"
     return (f"agrees with the certified gradient: {count}, off by at most ", largest, " units of rounding (limit 16)")
 
 
-def _mistake(verdict: Verdict, why: str) -> Parts:
-    """The diagnosis, without what may differ between machines."""
-    if verdict.mistake and not (why and "+" in verdict.mistake):  # of two that were searched for, a reason says more
-        return (verdict.diagnosis.sentence, " (", Code(verdict.mistake), ")", f"; {why}" if why else "")
-    missing = sorted({f.tensor for f in verdict.findings if f.message.endswith(" is missing")})
-    if missing:
-        return ("no gradient for ", *_codes(missing), f"; {why}" if why else "")
-    return (why or "another gradient, and no known mistake explains it",)
+def _missing(found: JudgedCase) -> Parts:
+    """The gradients that there should be."""
+    missing = sorted({f.tensor for f in found.findings if f.message.endswith(" is missing")})
+    return ("no gradient for ", *_codes(missing)) if missing else ()
+
+
+def _mistake(found: Diagnosis) -> Parts:
+    """What explains it, without what may differ between machines."""
+    if found.mistake:
+        return (found.sentence, " (", Code(found.mistake), ")")
+    return ("another gradient, and no known mistake explains it",)
 
 
 def _codes(names: Sequence[str]) -> Parts:
@@ -123,5 +133,7 @@ def _distance(case: Case, value: Any, only: Sequence[str] | None) -> Parts:
         if (only is None or name in only) and seen.shape == exact.shape:
             errors.append((float(np.abs(seen - exact).max(initial=0.0)), float(np.abs(exact).max(initial=0.0))))
     whole = max((size for _, size in errors), default=0.0)
+    if errors and not whole:
+        return ("; up to ", Quantity(max(off for off, _ in errors), 1.01, ".3g"), " where it should be zero")
     worst = max((off / (size or whole) for off, size in errors if size or whole), default=0.0)
     return ("; off by ", Quantity(worst, 1.01, ".3g"), " times the gradient's largest entry") if worst > 1e-6 else ()

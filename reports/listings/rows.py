@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from reports.document import Code, Parts, Quantity
 from reports.listings.source import FORMS, Source
 
-__all__ = ["AGREES", "STOPS", "WRONG", "Group", "Row", "row_data", "row_from_data"]
+__all__ = ["AGREES", "STOPS", "WRONG", "Group", "Row", "row_data", "row_from_data", "rows_from_data"]
 
 #: As it says; something else, without an error; no result, with an error.
 AGREES, WRONG, STOPS = VERDICTS = ("agrees", "wrong", "stops")
@@ -76,9 +76,9 @@ def _part_from_data(data: Any) -> str | Code | Quantity:
     raise ValueError("this is no part of a row")
 
 
-def rows_from_data(data: Mapping[str, Any]) -> tuple[Row, ...]:
+def rows_from_data(data: Any) -> tuple[Row, ...]:
     """The rows of an answer; raises ValueError for anything else."""
-    found = data.get("rows")
+    found = data.get("rows") if isinstance(data, dict) else None
     if not isinstance(found, list) or len(found) > _MOST:
         raise ValueError("this is no list of rows")
     return tuple(row_from_data(row) for row in found)

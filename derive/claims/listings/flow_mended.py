@@ -12,7 +12,7 @@ def visualize_gradient_flow(model, x):
     model maps (batch, time, features) to outputs of the same layout and a state; a copy of it is used, in float64,
     so that nothing underflows early and neither gradients nor the mode of the caller's change.
     """
-    own = copy.deepcopy(model).double().eval()
+    own = copy.deepcopy(model).double().train(False)
     inputs = x[:1].detach().double().requires_grad_()
     outputs, _ = own(inputs)
     rows = [torch.autograd.grad(y, inputs, retain_graph=True)[0][0] for y in outputs[0, -1]]  # (time, features) each
