@@ -10,7 +10,7 @@ from typing import Any
 
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
-from reports.document import Block, CodeLine, CodeLines, Fold, Listing, Mark, Paragraph, Parts, Table
+from reports.document import Block, Code, CodeLine, CodeLines, Fold, Listing, Mark, Paragraph, Parts, Table
 from reports.listings.rows import AGREES, STOPS, WRONG, Group, Row
 from reports.listings.running import observe, torch_is_there
 from reports.listings.source import FORMS, HARNESSES, shipped
@@ -20,12 +20,12 @@ from reports.prose import prose
 __all__ = ["check_listing"]
 
 _MARKS = {
-    AGREES: Mark("holds", "as it says"),
-    WRONG: Mark("fails", "something else"),
-    STOPS: Mark("fails", "an error"),
+    AGREES: Mark("holds", "agrees"),
+    WRONG: Mark("fails", "differs"),
+    STOPS: Mark("fails", "stops"),
 }
 #: Of inputs that no reading promises anything about, an error is a fair answer.
-_REFUSED = Mark("open", "an error")
+_REFUSED = Mark("open", "stops")
 _NAMES = ("h_0", "h_n", "W_xh", "W_hh", "W_hy", "b_y")
 Observed = tuple[Group, tuple[Row, ...]]
 
@@ -51,8 +51,10 @@ def check_listing(given: Mapping[str, Any]) -> Evidence:
     rows = [row for _, found in seen for row in found]
     holds = bool(rows) and all(row.verdict == AGREES for row in rows)
     blocks: list[Block] = [*_smallest(rows), *(_table(one, True) for one in seen)]
-    blocks += [Fold(f"Beside that: {group.asks}", (_table((group, found), False),)) for group, found in other]
-    blocks += _code(harness, form, [*seen, *other]) if code else ()
+    blocks += [Fold(_title(group), (_table((group, found), False),)) for group, found in other]
+    blocks += (
+        _code(harness, form, _observed(harness, form, known.values() if form == "printed" else ())) if code else ()
+    )
     return Evidence(holds, "run as printed", _said(rows, form), tuple(blocks))
 
 
@@ -76,7 +78,7 @@ def _smallest(rows: Sequence[Row]) -> tuple[Block, ...]:
     for row in rows:
         if row.verdict != AGREES:
             it = "it " if row.verdict == STOPS else ""
-            said = (*prose(row.given, _NAMES), f": {it}", *_typeset(row.did), ".")
+            said = (*_words(row.given), f": {it}", *_typeset(row.did), ".")
             return (Paragraph(("Smallest counterexample: ", *said)),)
     return ()
 
@@ -86,16 +88,28 @@ def _table(observed: Observed, deciding: bool) -> Table:
     group, rows = observed
     head: tuple[Parts, ...] = (("Input",), ("What it does",), ("Verdict",))
     marks = _MARKS if deciding else _MARKS | {STOPS: _REFUSED}
-    body = tuple((prose(row.given, _NAMES), _typeset(row.did), (marks[row.verdict],)) for row in rows)
-    return Table(head, body, "lll", ("Asked: ", *prose(group.asks, _NAMES), ".") if deciding else ())
+    body = tuple((_words(row.given), _typeset(row.did), (marks[row.verdict],)) for row in rows)
+    return Table(head, body, "lll", ("Asked: ", *_words(group.asks), ".") if deciding else ())
 
 
 def _typeset(parts: Parts) -> Parts:
-    """What is text, with its mathematics typeset."""
+    """What is text, with its mathematics and its code set as such."""
     out: Parts = ()
     for part in parts:
-        out += prose(part, _NAMES) if isinstance(part, str) else (part,)
+        out += _words(part) if isinstance(part, str) else (part,)
     return out
+
+
+def _words(text: str) -> Parts:
+    """A text with code between backticks."""
+    out: Parts = ()
+    for n, part in enumerate(text.split("`")):
+        out += (Code(part),) if n % 2 else prose(part, _NAMES)
+    return out
+
+
+def _title(group: Group) -> str:
+    return f"Beside that: {group.asks.replace('`', '')}"
 
 
 # ------------------------------------------------------------------------------------------------------------- the text
@@ -117,4 +131,4 @@ def _line(number: int, text: str, seen: Sequence[Observed]) -> CodeLine:
     wrong = [group.asks for group, right in about if not right]
     asks = "; ".join(wrong or [group.asks for group, _ in about])
     head = "not so: " if wrong else ""
-    return CodeLine(number, text, "fails" if wrong else "holds", (head, *prose(asks, _NAMES)))
+    return CodeLine(number, text, "fails" if wrong else "holds", (head, *_words(asks)))

@@ -116,16 +116,16 @@ def of_the_graph(source: Source) -> Iterator[Row]:
             space = run(source, _case(T=T))
         empty = bool(before["grads"]) and all(before["grads"])
         said = f"{len(before['grads'])} leaves of the graph, none with a gradient"
-        yield expected(f"before backward(), T = {T}", empty, (said,), ("gradients are there already",))
+        yield expected(f"before `backward()`, T = {T}", empty, (said,), ("gradients are there already",))
         filled = [*space["rnn"].parameters(), *space["fc"].parameters(), space["x"]]
         there = all(leaf.grad is not None for leaf in filled)
-        yield expected(f"after backward(), T = {T}", there, (f"each of the {len(filled)} has one",),
+        yield expected(f"after `backward()`, T = {T}", there, (f"each of the {len(filled)} has one",),
                        ("some have none",))  # fmt: skip
     with torch.no_grad():
         made = attempt(source, lambda: run(source, _case()))
     refused = made.error is not None and made.line > 0
-    told = (f"no graph is built, and backward() stops at line {made.line}",)
-    yield expected("the forward pass within torch.no_grad()", refused, told, ("there are gradients all the same",))
+    told = (f"no graph is built, and `backward()` stops at line {made.line}",)
+    yield expected("the forward pass within `torch.no_grad()`", refused, told, ("there are gradients all the same",))
 
 
 def _leaves(loss: Any) -> list[Any]:
@@ -145,7 +145,7 @@ def of_the_last_state(source: Source) -> Iterator[Row]:
     for T, B in ((4, 3), (1, 1)):
         space = run(source, _case(T=T, B=B))
         same = space["h_n"].squeeze(0).equal(space["outputs"][:, -1])
-        said = ("h_n.squeeze(0) is outputs[:, -1], bit by bit",)
+        said = ("`h_n.squeeze(0)` is `outputs[:, -1]`, bit by bit",)
         yield expected(f"T = {T}, B = {B}", same, said, ("the two are different",))
 
 
@@ -156,25 +156,33 @@ def of_layers(source: Source) -> Iterator[Row]:
     """A stack of layers."""
     two = _case(text=TWO_LAYERS)
     run_two = partial(gradients, source, num_layers=2)
-    why = "h_n holds a state for every layer, and squeeze(0) leaves it as it is"
+    why = "`h_n` holds a state for every layer, and `squeeze(0)` leaves it as it is"
     smallest = _case(T=1, B=1, D=1, H=1, O=2, text=TWO_LAYERS)
-    yield judged("num_layers = 2, T = B = D = H = 1, O = 2", source, run_two, smallest, why=why)
-    yield judged("num_layers = 2, a batch of one", source, run_two, _case(B=1, text=TWO_LAYERS), why=why)
-    yield judged("num_layers = 2, a batch of three", source, run_two, two, why=why)
+    yield judged("`num_layers=2`, T = B = D = H = 1, O = 2", source, run_two, smallest, why=why)
+    yield judged("`num_layers=2`, a batch of one", source, run_two, _case(B=1, text=TWO_LAYERS), why=why)
+    yield judged("`num_layers=2`, a batch of three", source, run_two, two, why=why)
 
 
 def of_other_layers(source: Source) -> Iterator[Row]:
     """What a reader tries next."""
     stops: dict[str, tuple[Case, dict[str, Any], str]] = {
-        "bidirectional = True": (_case(), {"bidirectional": True}, "h_n holds a state for each direction"),
-        "an LSTM in place of the RNN": (_case(text="lstm"), {"kind": "LSTM"}, "its second result is a pair (h_n, c_n)"),
-        "batch_first left out, B = 3, T = 4": (_case(), {"batch_first": False}, "x is read as 4 sequences of 3 steps"),
+        "`bidirectional=True`": (_case(), {"bidirectional": True}, "`h_n` holds a state for each direction"),
+        "an LSTM in place of the RNN": (
+            _case(text="lstm"),
+            {"kind": "LSTM"},
+            "its second result is a pair, `(h_n, c_n)`",
+        ),
+        "`batch_first` left out, B = 3, T = 4": (
+            _case(),
+            {"batch_first": False},
+            "x is read as 4 sequences of 3 steps",
+        ),
     }
     for words, (case, options, why) in stops.items():
         made = attempt(source, partial(run, source, case, **options))
         yield stopped(words, made, why)
     square = _case(T=4, B=4)
-    yield judged("batch_first left out, B = T = 4", source, partial(gradients, source, batch_first=False), square,
+    yield judged("`batch_first` left out, B = T = 4", source, partial(gradients, source, batch_first=False), square,
                  why="batch and time are taken for each other")  # fmt: skip
     yield from _twice(source)
 
@@ -185,7 +193,7 @@ def _twice(source: Source) -> Iterator[Row]:
 
     space = run(source, _case())
     again = attempt(source, space["loss"].backward)
-    yield stopped("loss.backward() called again afterwards", again, "the graph is freed by the first call")
+    yield stopped("`loss.backward()` called again afterwards", again, "the graph is freed by the first call")
     once = space["x"].grad.clone()
     _, h_n = space["rnn"](space["x"])
     torch.nn.functional.cross_entropy(space["fc"](h_n[-1]), space["targets"]).backward()
@@ -197,8 +205,8 @@ def _twice(source: Source) -> Iterator[Row]:
 GROUPS = (
     Group("printed", "run as it stands, it leaves the gradients of the loss", as_printed, 19),
     Group("sizes", "with other sizes and numbers, it leaves the gradients of the loss", other_sizes, 19),
-    Group("graph", "the forward pass builds the graph, and only backward() makes gradients", of_the_graph, 13),
-    Group("last-state", "h_n.squeeze(0) is the state at the last step", of_the_last_state, 14),
+    Group("graph", "the forward pass builds the graph, and only `backward()` makes gradients", of_the_graph, 13),
+    Group("last-state", "`h_n.squeeze(0)` is the state at the last step", of_the_last_state, 14),
     Group("layers", "it does so for a stack of layers, too", of_layers, 14),
-    Group("other", "other layers and calls", of_other_layers, 5, ("printed",)),
+    Group("other", "other layers and calls", of_other_layers, forms=("printed",)),
 )

@@ -147,7 +147,9 @@ def of_sums(source: Source) -> Iterator[Row]:
     }
     for words, case in cases.items():
         yield _drawn(words, source, case, sum_norms)
-    yield judged("the gradient that it leaves in x", source, partial(_left_behind, source), flow_case(), only=("x",))
+    yield judged(
+        "the gradient that it leaves in `x.grad`", source, partial(_left_behind, source), flow_case(), only=("x",)
+    )
 
 
 def _left_behind(source: Source, case: Case) -> dict[str, Any]:
@@ -189,12 +191,12 @@ def of_calls(source: Source) -> Iterator[Row]:
     x = x.requires_grad_() + 0  # as an embedding's output would be
     made = attempt(source, lambda: draw(source, model, x).y)
     words = "an input that was computed from something else, such as an embedding"
-    yield stopped(words, made, "x.grad is kept for leaves only") if made.error else _ratio(words, made.value, first.y)
+    yield stopped(words, made, "`x.grad` is kept for leaves only") if made.error else _ratio(words, made.value, first.y)
 
 
 def _ratio(words: str, found: Array, right: Array) -> Row:
     ratio = float((found / right).max())
-    said = ("draws norms up to ", Quantity(ratio, 1.01, ".3g"), " times as large: the gradients add up in x.grad")
+    said = ("draws norms up to ", Quantity(ratio, 1.01, ".3g"), " times as large: the gradients add up in `x.grad`")
     return expected(words, bool(np.allclose(found, right, rtol=1e-9)), ("draws the same",), said)
 
 
@@ -205,8 +207,8 @@ def of_traces(source: Source) -> Iterator[Row]:
     left = draw(source, model, x).left
     clean = all(p.grad is None for p in model.parameters())
     rows = {
-        "x.requires_grad, which was False": (not x.requires_grad, "still False", "True, for good"),
-        "x.grad, which was None": (x.grad is None, "still None", "the gradient"),
+        "`x.requires_grad`, which was False": (not x.requires_grad, "still False", "True, for good"),
+        "`x.grad`, which was None": (x.grad is None, "still None", "the gradient"),
         "the gradients of the model's parameters, which were None": (
             clean, "still None", "there: the next optimizer step takes them in, unless they are cleared"),
         "the mode of the model, which was for evaluation": (not model.training, "still so", "for training"),
@@ -272,7 +274,7 @@ def others(source: Source) -> Iterator[Row]:
         yield stopped(words, attempt(source, partial(draw, source, its, inputs)), why)
     with torch.no_grad():
         made = attempt(source, partial(draw, source, model, x))
-    yield stopped("within torch.no_grad()", made, "there is no graph")
+    yield stopped("within `torch.no_grad()`", made, "there is no graph")
     yield _dropped(source)
     shown = draw(source, *given(flow_case()))
     said = ("the points stand at 0 to 5: the chapter's first input is at 0",)
@@ -294,7 +296,7 @@ def _layouts(source: Source) -> Iterator[Row]:
     _, x = given(case)
     why = "it reads the first step's output of the last sequence"
     found = draw(source, model, x.transpose(0, 1).contiguous()).y
-    yield compared("a model without batch_first, T = B = 4", found, case, sum_norms, why)
+    yield compared("a model without `batch_first`, T = B = 4", found, case, sum_norms, why)
 
 
 def _dropped(source: Source) -> Row:

@@ -208,7 +208,7 @@ def of_variable(name: str, source: Source) -> Iterator[Row]:
         case = make_case(PLAIN, T=T, loss="softmax_cross_entropy", targets=labels(T, 1, 5))
         yes = ("every value follows from the derivation's line, to rounding",)
         run = partial(_traced, source, name)
-        yield judged(f"{name} at every step, T = {T}", source, run, case, only=WEIGHTS, yes=yes)
+        yield judged(f"`{name}` at every step, T = {T}", source, run, case, only=WEIGHTS, yes=yes)
 
 
 def _traced(source: Source, name: str, case: Case) -> dict[str, Any]:
@@ -222,8 +222,8 @@ def of_the_carry(source: Source) -> Iterator[Row]:
     """dh_next after the last line of the loop: what the step before receives; in the end, dL/dh_0."""
     for T in (1, 6):
         case = make_case(PLAIN, T=T, loss="softmax_cross_entropy", targets=labels(T, 1, 5))
-        yield judged(f"dh_next after the loop, as dL/dh_0, T = {T}", source, partial(_carried, source), case,
-                     only=("h0",))  # fmt: skip
+        words = f"`dh_next` after the loop, as the derivative by h_0, T = {T}"
+        yield judged(words, source, partial(_carried, source), case, only=("h0",))
 
 
 def _carried(source: Source, case: Case) -> dict[str, Any]:
@@ -282,7 +282,7 @@ def of_other_inputs(source: Source) -> Iterator[Row]:
 
     case = make_case(PLAIN, T=4, loss="softmax_cross_entropy", targets=labels(4, 1, 5))
     given = probabilities(forward(case))
-    yield _tried("called in a program that has not imported torch", source, lambda: source.run()["bptt_manual"](
+    yield _tried("called in a program that has not imported `torch`", source, lambda: source.run()["bptt_manual"](
         *given.values()), "the listing does not import it")  # fmt: skip
     yield _judged("integer classes as targets, as PyTorch's own loss takes them", source, _with_classes, case,
                   "the class number is taken from every entry")  # fmt: skip
@@ -292,7 +292,7 @@ def of_other_inputs(source: Source) -> Iterator[Row]:
     shapes = (("columns, (H, 1)", lambda x: x[:, None]), ("a batch of one as a row, (1, H)", lambda x: x[None]))
     for words, shape in shapes:
         shaped = {n: [shape(v) for v in x] if isinstance(x, list) else x for n, x in given.items()}
-        yield _tried(words, source, partial(call, source, shaped), "torch.outer takes vectors only")
+        yield _tried(words, source, partial(call, source, shaped), "`torch.outer` takes vectors only")
     single = given | {n: given[n].float() for n in WEIGHTS}
     yield _tried("float32 weights, float64 states", source, partial(call, source, single), "the types must agree")
     arrays = {n: [v.numpy() for v in x] if isinstance(x, list) else x.numpy() for n, x in given.items()}
@@ -314,7 +314,7 @@ def _of_lengths(source: Source, given: dict[str, Any]) -> Iterator[Row]:
     zero = found.error is None and all(bool((g == 0).all()) for g in found.value)
     said = ("returns zeros: a sum of nothing",)
     yield expected("an empty sequence, T = 0", zero, said, ("returns something else",))
-    yield _tried("hs without h_0", source, partial(call, source, given | {"hs": given["hs"][1:]}),
+    yield _tried("`hs` without h_0", source, partial(call, source, given | {"hs": given["hs"][1:]}),
                  "it needs T + 1 states")  # fmt: skip
     yield _tried("a target for the last step only", source, partial(call, source, given | {"targets":
                  given["targets"][-1:]}), "it reads a target at every step")  # fmt: skip
@@ -333,23 +333,23 @@ def _tried(words: str, source: Source, run: Callable[[], Any], why: str) -> Row:
 
 _VARIABLES = (("dy", 26), ("dh", 32), ("dh_raw", 35))
 _SAYS = {
-    "dy": "the variable dy is the derivative of softmax and cross-entropy by the logits",
-    "dh": "the variable dh is the whole derivative of the loss by h_t",
-    "dh_raw": "the variable dh_raw is the derivative by the argument of tanh",
+    "dy": "`dy` is the derivative of softmax and cross-entropy by the logits",
+    "dh": "`dh` is the whole derivative of the loss by h_t",
+    "dh_raw": "`dh_raw` is the derivative by the argument of tanh",
 }
 GROUPS = (
-    Group("probabilities", "ys are the softmax of the outputs, targets sum to one: it returns the gradients of the "
+    Group("probabilities", "`ys` are the softmax of the outputs, targets sum to one: it returns the gradients of the "
           "cross-entropy", of_probabilities, forms=("printed",)),
-    Group("outputs", "ys are the outputs y of the chapter: it returns the gradients of softmax and cross-entropy",
+    Group("outputs", "`ys` are the outputs y of the chapter: it returns the gradients of softmax and cross-entropy",
           of_outputs, 26),
-    Group("squares", "ys are the outputs y: it returns the gradients of half the squared error", of_squares,
+    Group("squares", "`ys` are the outputs y: it returns the gradients of half the squared error", of_squares,
           forms=("printed",)),
-    Group("chapter-loss", "ys are the outputs y: it returns the gradients of the cross-entropy of y itself, as the "
+    Group("chapter-loss", "`ys` are the outputs y: it returns the gradients of the cross-entropy of y itself, as the "
           "chapter prints it", of_the_chapters_loss, 26, ("printed",)),
     Group("sums", "targets of any sum", of_other_sums, 26),
     Group("parameters", "it returns a gradient for every parameter", every_parameter, 13),
     *(Group(name, _SAYS[name], partial(of_variable, name), line, ("printed",)) for name, line in _VARIABLES),
-    Group("carry", "the variable dh_next is what the step before receives", of_the_carry, 42, ("printed",)),
+    Group("carry", "`dh_next` is what the step before receives", of_the_carry, 42, ("printed",)),
     Group("order", "the steps are taken from the last to the first", of_the_order, 24, ("printed",)),
     Group("future", "what a step receives depends on all later steps, and on nothing else", of_the_future, 22,
           ("printed",)),

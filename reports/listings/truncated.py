@@ -130,7 +130,7 @@ def last_chunks(source: Source) -> Iterator[Row]:
     for length, chunk in ((2, 2), (6, 4)):
         words = f"{length} elements, chunks of {chunk}: one step is left"
         yield _judged(words, source, sequence_case(length, chunk), chunk, why)
-        yield _judged(f"{words}, nn.MSELoss", source, sequence_case(length, chunk), chunk, why, criterion=_mse)
+        yield _judged(f"{words}, `nn.MSELoss`", source, sequence_case(length, chunk), chunk, why, criterion=_mse)
     why = "the last chunk has an input more than targets"
     for length, chunk in ((8, 4), (4, 5)):
         yield _judged(f"{length} elements, chunks of {chunk}", source, sequence_case(length, chunk), chunk, why)
@@ -170,7 +170,7 @@ def _of_classes(source: Source, chunk: int, classes: Any, case: Case) -> dict[st
 
 def lstm(source: Source) -> Iterator[Row]:
     """A model whose state is a pair."""
-    why, small = "an LSTM's state is a tuple, which has no detach()", {"D": 2, "H": 2}
+    why, small = "an LSTM's state is a tuple, which has no `detach()`", {"D": 2, "H": 2}
     yield _judged("an LSTM, one chunk", source, sequence_case(5, None, text="lstm", **small), 4)
     yield _judged("an LSTM, two chunks", source, sequence_case(9, 4, text="lstm", **small), 4, why)
 
@@ -189,7 +189,7 @@ def detaching(source: Source) -> Iterator[Row]:
         made = attempt(source, partial(gradients, source, 4, sequence_case(9, 4)))
     refused = made.error is not None
     told = (f"the second chunk's backward pass stops at line {made.line}: the first one's graph is freed",)
-    yield expected("the same with a detach() that does nothing", refused, told, ("runs all the same",))
+    yield expected("the same with a `detach()` that does nothing", refused, told, ("runs all the same",))
     backward = torch.Tensor.backward
     kept = mock.patch.object(torch.Tensor, "backward", lambda loss: backward(loss, retain_graph=True))
     with nothing, kept:
@@ -262,12 +262,12 @@ def others(source: Source) -> Iterator[Row]:
         found, steps = run(given, 4)
         yield expected(words, found == 0 and steps == 0, ("no step, and 0 for the loss",), ("something",))
     found, steps = run(sequence, -1)
-    yield Row("chunk_size = -1", (f"takes {steps} steps and returns {found:g}, without a word",), WRONG)
+    yield Row("`chunk_size = -1`", (f"takes {steps} steps and returns {found:g}, without a word",), WRONG)
     tries = {
-        "chunk_size = 0": (sequence, 0, "range() takes no step of 0"),
-        "a list of tensors": (list(sequence), 4, "a list has no unsqueeze"),
+        "`chunk_size = 0`": (sequence, 0, "`range()` takes no step of 0"),
+        "a list of tensors": (list(sequence), 4, "a list has no `unsqueeze`"),
         "numbers without a feature axis, (T,)": (sequence[:, 0], 4, "the chunk is read as one step of 4 features"),
-        "a batch, (T, B, D)": (sequence[:, None], 4, "unsqueeze(0) makes a fourth axis"),
+        "a batch, (T, B, D)": (sequence[:, None], 4, "`unsqueeze(0)` makes a fourth axis"),
         "inputs that were computed from weights before": (_computed(sequence), 4, "the graph behind them is freed"),
     }
     for words, (given, chunk, why) in tries.items():
@@ -307,17 +307,17 @@ def _time_first(source: Source) -> Iterator[Row]:
             p.grad = held.sums[name]
         return {"grads": gradients_of(model.rnn, model.out, tensors(one.params)), "loss": loss}
 
-    yield judged("a model without batch_first, one chunk", source, run, case, why=why)
+    yield judged("a model without `batch_first`, one chunk", source, run, case, why=why)
 
 
 GROUPS = (
     Group("whole", "every chunk is full: it takes the truncated gradient, and returns the loss", whole_chunks, 9),
     Group("last", "the last chunk is shorter: it takes the truncated gradient, and returns the loss", last_chunks, 10),
     Group("pair", "the same for a model whose state is a pair", lstm, 15),
-    Group("detach", "the state's value goes on and its history does not, because of detach()", detaching, 15,
+    Group("detach", "the state's value goes on and its history does not, because of `detach()`", detaching, 15,
           ("printed",)),
     Group("window", "every loss goes back k steps", windows, 9, ("printed",)),
-    Group("total", "total_loss is the loss of the sequence where the criterion is a mean", totals, 26, ("printed",)),
+    Group("total", "`total_loss` is the loss of the sequence where the criterion is a mean", totals, 26, ("printed",)),
     Group("step", "with an optimizer that steps, it applies the gradient of one set of weights", stepping, 24,
           ("printed",)),
     Group("other", "other inputs", others, forms=("printed",)),
