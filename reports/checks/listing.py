@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from numeric.noise import LIMIT
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
 from reports.document import Block, Code, CodeLine, CodeLines, Fold, Listing, Mark, Paragraph, Parts, Table
@@ -26,7 +27,7 @@ _MARKS = {
 }
 #: Of inputs that no reading promises anything about, an error is a fair answer.
 _REFUSED = Mark("open", "stops")
-_NAMES = ("h_0", "h_n", "W_xh", "W_hh", "W_hy", "b_y")
+_NAMES = ("h_0", "h_n", "W_xh", "W_hh", "W_hy", "b_y", "h_t", "h_T")
 Observed = tuple[Group, tuple[Row, ...]]
 
 
@@ -89,7 +90,9 @@ def _table(observed: Observed, deciding: bool) -> Table:
     head: tuple[Parts, ...] = (("Input",), ("What it does",), ("Verdict",))
     marks = _MARKS if deciding else _MARKS | {STOPS: _REFUSED}
     body = tuple((_words(row.given), _typeset(row.did), (marks[row.verdict],)) for row in rows)
-    return Table(head, body, "lll", ("Asked: ", *_words(group.asks), ".") if deciding else ())
+    counted = any(isinstance(part, str) and "units of rounding" in part for row in rows for part in row.did)
+    limit: Parts = (f" Rounding explains up to {LIMIT:g} units.",) if counted else ()
+    return Table(head, body, "lll", ("Asked: ", *_words(group.asks), ".", *limit) if deciding else limit)
 
 
 def _typeset(parts: Parts) -> Parts:
@@ -128,7 +131,7 @@ def _line(number: int, text: str, seen: Sequence[Observed]) -> CodeLine:
     about = [(group, all(row.verdict == AGREES for row in rows)) for group, rows in seen if group.line == number]
     if not about:
         return CodeLine(number, text)
-    wrong = [group.asks for group, right in about if not right]
-    asks = "; ".join(wrong or [group.asks for group, _ in about])
-    head = "not so: " if wrong else ""
-    return CodeLine(number, text, "fails" if wrong else "holds", (head, *_words(asks)))
+    so, not_so = ("; ".join(group.asks for group, right in about if right is kind) for kind in (True, False))
+    if not not_so:
+        return CodeLine(number, text, "holds", _words(so))
+    return CodeLine(number, text, "fails", _words(f"Not so: {not_so}.{f' So it is: {so}.' if so else ''}"))

@@ -207,6 +207,6 @@ GROUPS = (
     Group("sizes", "with other sizes and numbers, it leaves the gradients of the loss", other_sizes, 19),
     Group("graph", "the forward pass builds the graph, and only `backward()` makes gradients", of_the_graph, 13),
     Group("last-state", "`h_n.squeeze(0)` is the state at the last step", of_the_last_state, 14),
-    Group("layers", "it does so for a stack of layers, too", of_layers, 14),
+    Group("layers", "for a stack of layers it leaves the gradients of the loss, too", of_layers, 14),
     Group("other", "other layers and calls", of_other_layers, forms=("printed",)),
 )

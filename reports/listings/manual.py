@@ -165,7 +165,7 @@ def of_the_chapters_loss(source: Source) -> Iterator[Row]:
         case = make_case(PLAIN, **sizes, loss="linear", cotangents={"y": -targets / y})
         change = partial(_with, targets=_as_list(targets[:, 0]))
         words = f"every y positive, one-hot targets, T = {T}, D = {D}, H = {H}, O = {O}"
-        yield _judged(words, source, change, case, "dL/dy is -target/y, not y - target")
+        yield _judged(words, source, change, case, "the derivative is `-target / y`, not `y - target`")
 
 
 def _with(given: dict[str, Any], **other: Any) -> dict[str, Any]:
@@ -339,14 +339,14 @@ _SAYS = {
 }
 GROUPS = (
     Group("probabilities", "`ys` are the softmax of the outputs, targets sum to one: it returns the gradients of the "
-          "cross-entropy", of_probabilities, forms=("printed",)),
+          "cross-entropy", of_probabilities, 26, ("printed",)),
     Group("outputs", "`ys` are the outputs y of the chapter: it returns the gradients of softmax and cross-entropy",
           of_outputs, 26),
     Group("squares", "`ys` are the outputs y: it returns the gradients of half the squared error", of_squares,
-          forms=("printed",)),
+          26, ("printed",)),
     Group("chapter-loss", "`ys` are the outputs y: it returns the gradients of the cross-entropy of y itself, as the "
           "chapter prints it", of_the_chapters_loss, 26, ("printed",)),
-    Group("sums", "targets of any sum", of_other_sums, 26),
+    Group("sums", "for targets that do not sum to one it returns the gradients, too", of_other_sums, 26),
     Group("parameters", "it returns a gradient for every parameter", every_parameter, 13),
     *(Group(name, _SAYS[name], partial(of_variable, name), line, ("printed",)) for name, line in _VARIABLES),
     Group("carry", "`dh_next` is what the step before receives", of_the_carry, 42, ("printed",)),

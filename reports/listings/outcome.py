@@ -102,7 +102,7 @@ def judged(
 def _agreement(found: JudgedCase) -> Parts:
     largest = Quantity(max((m.most for m in found.measured.values()), default=0.0), float("inf"), ".1f")
     count = f"{len(found.measured)} tensor{'s' if len(found.measured) != 1 else ''}"
-    return (f"the certified gradient: {count}, to ", largest, " units of rounding (limit 16)")
+    return (f"the certified gradient: {count}, to ", largest, " units of rounding")
 
 
 def _missing(found: JudgedCase) -> Parts:

@@ -1,15 +1,17 @@
-"""The backward pass of the tanh network by hand: the outputs y are turned into probabilities here, and b counts."""
+"""The backward pass of the tanh network by hand, from its outputs."""
 
 import torch
 
 
 def bptt_manual(xs, hs, ys, targets, W_xh, W_hh, W_hy):
-    """Gradients by W_xh, W_hh, W_hy and b of the sum over t of cross_entropy(softmax(ys[t]), targets[t]).
+    """Gradients by W_xh, W_hh, W_hy and b.
 
-    xs, ys and targets hold T vectors, hs holds T + 1, the first of them h_0; ys[t] is W_hy @ hs[t + 1], not its softmax.
+    The loss is the sum over t of the cross-entropy of softmax(ys[t]) with
+    targets[t], where ys[t] is W_hy @ hs[t + 1]. xs, ys and targets hold T
+    vectors, hs holds T + 1, the first of them h_0.
     """
-    by_W_xh, by_W_hh, by_W_hy = (torch.zeros_like(W) for W in (W_xh, W_hh, W_hy))
-    by_b = torch.zeros_like(hs[0])
+    by_W_xh, by_W_hh = torch.zeros_like(W_xh), torch.zeros_like(W_hh)
+    by_W_hy, by_b = torch.zeros_like(W_hy), torch.zeros_like(hs[0])
     from_later = torch.zeros_like(hs[0])
     for t in range(len(xs) - 1, -1, -1):
         p = torch.softmax(ys[t], dim=0)

@@ -1,16 +1,22 @@
-"""Truncated backpropagation through time: chunks of up to chunk_size steps, for every length and every kind of state."""
+"""Backpropagation through time in chunks, for every length and state."""
 
 
 def truncated_bptt(model, sequence, chunk_size, optimizer, criterion):
-    """Train on the prediction of each element from those before; returns the sum of the chunks' losses."""
+    """Train on predicting each element; returns the chunks' losses, summed.
+
+    A chunk has up to chunk_size steps. The model maps (1, steps, features)
+    and a state, None at first, to outputs of that layout and a new state.
+    """
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; expected 1 or more")
-    steps = len(sequence) - 1  # the last element is a target only
+    steps = len(sequence) - 1  # the last element is only a target
     state, total = None, 0.0
     for start in range(0, steps, chunk_size):
         end = min(start + chunk_size, steps)
-        outputs, state = model(sequence[start:end].unsqueeze(0), cut(state))
-        loss = criterion(outputs.squeeze(0), sequence[start + 1 : end + 1])
+        inputs = sequence[start:end].unsqueeze(0)
+        outputs, state = model(inputs, cut(state))
+        targets = sequence[start + 1 : end + 1]
+        loss = criterion(outputs.squeeze(0), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -19,7 +25,7 @@ def truncated_bptt(model, sequence, chunk_size, optimizer, criterion):
 
 
 def cut(state):
-    """The state's value without its history: a tensor, a tuple of them such as an LSTM's, or None at the beginning."""
+    """A state without its history: a tensor, a tuple of them, or None."""
     if isinstance(state, tuple):
         return tuple(cut(part) for part in state)
     return None if state is None else state.detach()
