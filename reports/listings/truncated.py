@@ -313,7 +313,7 @@ def _time_first(source: Source) -> Iterator[Row]:
 GROUPS = (
     Group("whole", "every chunk is full: it takes the truncated gradient, and returns the loss", whole_chunks, 9),
     Group("last", "the last chunk is shorter: it takes the truncated gradient, and returns the loss", last_chunks, 10),
-    Group("pair", "the same for a model whose state is a pair", lstm, 15),
+    Group("pair", "for a model whose state is a pair it takes the truncated gradient, too", lstm, 15),
     Group("detach", "the state's value goes on and its history does not, because of `detach()`", detaching, 15,
           ("printed",)),
     Group("window", "every loss goes back k steps", windows, 9, ("printed",)),
