@@ -13,7 +13,7 @@ from pathlib import Path
 
 from derive.claims import Book, Claim, ClaimError
 from derive.claims.read import CHARACTERS
-from derive.claims.statement import Piece, pieces
+from derive.claims.statement import Piece, pieces, without_pictures
 from derive.errors import CellError
 from derive.parse import read_text
 
@@ -159,5 +159,5 @@ def _squeezed(tex: str) -> str:
 
 def _plain(text: str) -> str:
     """Words without marks of emphasis, lists and quotations, in one line, without the stop at the end."""
-    lines = (_LEADING.sub("", line) for line in text.split("\n"))
+    lines = (_LEADING.sub("", line) for line in without_pictures(text).split("\n"))
     return re.sub(r"\s+", " ", " ".join(lines).replace("**", "")).strip(" .:;,—")

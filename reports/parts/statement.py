@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from derive.claims import Claim
-from derive.claims.statement import pieces
+from derive.claims.statement import pieces, without_pictures
 from reports.document import Block, Code, CodeLine, CodeLines, Formula, Inline, Math, Paragraph, Parts
 
 __all__ = ["printed_blocks", "sentence", "statement_blocks"]
@@ -51,16 +50,9 @@ def sentence(text: str) -> Parts:
 
 def _inline(kind: str, text: str) -> list[Inline]:
     if kind == "words":
-        words = re.sub(r"\s+", " ", _MARKS.sub("", _without_pictures(text)))
+        words = re.sub(r"\s+", " ", _MARKS.sub("", without_pictures(text)))
         return [words] if words else []
     return [Math(_one_line(text)) if kind == "inline" else Code(text)]
-
-
-def _without_pictures(text: str) -> str:
-    """The words without pictographs, which say nothing, and for which a reader may have no letters."""
-    return "".join(
-        c for c in text if not (unicodedata.category(c) == "So" and c >= "\u2300") and c not in "\ufe0f\u200d"
-    )
 
 
 def _paragraph(line: list[Inline], role: str) -> list[Block]:
