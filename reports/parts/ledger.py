@@ -96,12 +96,17 @@ def _counts(ledger: Ledger) -> Table:
         numbers = [sum(j.verdict == verdict for j in claims) for _, claims in ledger.books]
         if any(numbers):
             rows.append(((Mark(_MARKS[verdict], verdict),), *((str(n),) for n in numbers)))
-    rows.append((("statements",), *((str(len(claims)),) for _, claims in ledger.books)))
+    rows.append((("all",), *((str(len(claims)),) for _, claims in ledger.books)))
     head: tuple[Parts, ...] = (
         ("verdict",),
         *((Link((book.title,), _all_of(book)),) for book, _ in ledger.books),
     )
     return Table(head, tuple(rows), "l" + "r" * len(ledger.books))
+
+
+def _short(book: Book, ledger: Ledger) -> str:
+    """A book's name where there are several."""
+    return book.name if len(ledger.books) > 1 else "statements"
 
 
 def _findings(wrong: list[tuple[Book, Judged]], several: bool) -> Table:
