@@ -53,6 +53,7 @@ class Correction:
 class Claim:
     """One statement as printed, with its readings.
 
+    Several readings are different things that it may mean; with ``parts`` they are parts of what it says, all of them.
     ``line`` to ``until`` are its lines in the document; ``also`` lists other lines where the same stands again.
     ``printed`` is the document's own text, TeX between dollar signs; ``says`` our sentence for what it claims.
     """
@@ -67,6 +68,7 @@ class Claim:
     corrected: Correction | None = None
     until: int = 0
     also: tuple[int, ...] = ()
+    parts: bool = False
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):

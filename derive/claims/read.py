@@ -13,6 +13,7 @@ from typing import Any
 
 from derive.claims.errors import ClaimError
 from derive.claims.model import Book, Claim, Correction, Reading
+from derive.claims.statement import check_formulas
 from derive.errors import CellError, nearest
 from derive.parse import read_text
 
@@ -25,9 +26,9 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud8
 _BOOK = {"title": str, "about": str, "headings": list, "claim": list}
 _CLAIM = {
     "id": str, "line": int, "until": int, "also": list, "heading": str, "kind": str, "printed": str, "says": str,
-    "reading": list, "corrected": dict,
+    "reading": list, "corrected": dict, "parts": bool,
 }  # fmt: skip
-_TYPES = {str: "text", int: "a whole number", list: "a list", dict: "a table"}
+_TYPES = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
 
 
 def books() -> tuple[str, ...]:
@@ -45,6 +46,10 @@ def load_book(name_or_path: str | os.PathLike[str]) -> Book:
         entry = files("derive").joinpath("claims", f"{name_or_path}.toml")
         return read_book(entry.read_text(encoding="utf-8"), name_or_path)
     path = Path(name_or_path)
+    if not os.path.exists(path) and path.suffix != ".toml" and len(path.parts) == 1:
+        near = nearest(str(path)[:80], books())
+        hint = f"; did you mean {near}?" if near else ""
+        raise FileNotFoundError(f"{str(path)!r} is neither a shipped book ({', '.join(books())}) nor a file{hint}")
     try:
         text = read_text(path, characters=CHARACTERS)
     except CellError as error:
@@ -122,10 +127,11 @@ def _checked_claim(table: dict[str, Any]) -> Claim:
         also=tuple(_listed(table, "also", int)),
         heading=_text(table, "heading"),
         kind=_text(table, "kind"),
-        printed=_text(table, "printed").strip("\n"),
-        says=_text(table, "says").strip(),
+        printed=check_formulas(_text(table, "printed").strip("\n"), "printed"),
+        says=check_formulas(_text(table, "says").strip(), "says"),
         readings=_readings(table["reading"], "reading"),
         corrected=_correction(table["corrected"]) if "corrected" in table else None,
+        parts=table.get("parts", False),
     )
 
 
@@ -147,7 +153,8 @@ def _correction(table: dict[str, Any]) -> Correction:
         wanted = "one check here, or [[claim.corrected.reading]]"
         raise ClaimError("two ways to say a check", field="corrected", found=", ".join(own)[:80], expected=wanted)
     given = table.get("reading", [own])
-    return Correction(_text(table, "says").strip(), _readings(given, "corrected"), _text(table, "why").strip())
+    says, why = (check_formulas(_text(table, key).strip(), f"corrected.{key}") for key in ("says", "why"))
+    return Correction(says, _readings(given, "corrected"), why)
 
 
 # ------------------------------------------------------------------------------------------------------ field by field
@@ -160,7 +167,7 @@ def _check_fields(
         if key not in known and not more:
             wanted = ", ".join(known)
             raise ClaimError("unknown field", field=key[:80], expected=wanted, near=nearest(key[:80], known))
-        if key in known and (not isinstance(value, known[key]) or isinstance(value, bool)):
+        if key in known and (not isinstance(value, known[key]) or isinstance(value, bool) != (known[key] is bool)):
             raise ClaimError("of another type", field=key, found=value, expected=_TYPES[known[key]])
     for key in needed:
         if key not in table:

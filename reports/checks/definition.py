@@ -13,6 +13,7 @@ from derive.cell import Cell
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
 from reports.document import Code, Parts
+from reports.parts.statement import sentence
 from reports.prose import joined
 
 __all__ = ["check_definition"]
@@ -30,7 +31,7 @@ def check_definition(given: Mapping[str, Any]) -> Evidence:
     cell = arguments.cell() if names else None
     arguments.done()
     if cell is None:
-        return Evidence(True, "by definition", (why,))
+        return Evidence(True, "by definition", sentence(why))
     return _named(cell, names, why)
 
 
@@ -39,5 +40,5 @@ def _named(cell: Cell, names: tuple[str, ...], why: str) -> Evidence:
     lost = [name for name in names if name not in known]
     listed: Parts = joined([(Code(name),) for name in lost or names], last=" and ")
     if lost:
-        return Evidence(False, "by definition", (f"{why} But the cell {cell.name} has no ", *listed, "."))
-    return Evidence(True, "by definition", (f"{why} The cell ", Code(cell.name), " has ", *listed, "."))
+        return Evidence(False, "by definition", (*sentence(why), f" But the cell {cell.name} has no ", *listed, "."))
+    return Evidence(True, "by definition", (*sentence(why), " The cell ", Code(cell.name), " has ", *listed, "."))

@@ -1,7 +1,8 @@
 """Which mechanism a reading's ``check`` names; a mechanism is imported when it is first used.
 
-A claims file can only name what is listed here, and never brings code of its own.  ``name`` and ``check`` are keys of the reading itself, so no
-mechanism has an argument called so: a measurement is a ``quantity``, a listing's harness a ``harness``.
+A claims file can only name what is listed here, and never brings code of its own.  ``name`` and ``check`` are keys of
+the reading itself, so no mechanism has an argument called so: a measurement is a ``quantity``, a listing's harness a
+``harness``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ CHECKS: dict[str, str] = {  # name: module and function
     "cost": "reports.checks.cost:check_cost",
     "graph": "reports.checks.graph:check_graph",
     "shape": "reports.checks.shape:check_shape",
+    "proof": "reports.checks.proof:check_proof",
+    "truncation": "reports.checks.truncation:check_truncation",
     "definition": "reports.checks.definition:check_definition",
     "convention": "reports.checks.definition:check_definition",
     "measured": "reports.checks.measured:check_measured",
