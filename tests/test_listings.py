@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from derive.claims import ClaimError, read_book
+from derive.claims import ClaimError, books, load_book, read_book
 from reports.checks import listing
 from reports.checks.listing import check_listing
 from reports.checks.registry import check_reading
 from reports.document import Code, CodeLines, Listing, Mark, Quantity, Table, walk_blocks
+from reports.ledger import DEPENDS, HOLDS, OPEN, run_ledger
 from reports.listings import running, worker
 from reports.listings.rows import AGREES, STOPS, WRONG, Row, row_data, row_from_data, rows_from_data
 from reports.listings.running import Runner, observe
@@ -338,3 +339,45 @@ def test_the_lines_that_groups_are_about_are_there():
         assert all(0 <= line <= count for line in lines)
         assert all(shipped(name).text.splitlines()[line - 1].strip() for line in lines if line)
     assert Path(shipped("flow").path).name == "flow.py"
+
+
+# ------------------------------------------------------------------------------------------------------- in the books
+
+
+def _readings():
+    """Every reading of a shipped book that is decided by running a listing, with its claim."""
+    for name in books():
+        for claim in load_book(name).claims:
+            for reading in (*claim.readings, *(claim.corrected.readings if claim.corrected else ())):
+                if reading.check == "listing":
+                    yield claim, reading
+
+
+def test_rows_of_the_books_ask_what_can_be_asked(monkeypatch):
+    monkeypatch.setattr(listing, "torch_is_there", lambda: True)
+    monkeypatch.setattr(listing, "observe", _given((Row("T = 1", ("fine",), AGREES),)))
+    found = [check_reading(reading) for _, reading in _readings()]
+    assert len(found) > 20
+    assert all(evidence.holds for evidence in found)
+
+
+def test_a_row_has_the_lines_of_its_listing():
+    for claim, reading in _readings():
+        if claim.id == f"listing-{reading.arguments['harness']}":
+            assert claim.until - claim.line + 1 == len(shipped(reading.arguments["harness"]).text.splitlines())
+
+
+@needs_torch
+def test_rows_of_the_books_are_decided_and_what_is_called_right_holds():
+    own = {claim.id: claim for claim, _ in _readings()}
+    book = load_book("chapter")
+    ledger = run_ledger([type(book)("chapter", book.title, tuple(own.values()), book.about, book.headings)])
+    for judged in ledger.judged:
+        assert judged.verdict != OPEN, judged.claim.id
+        assert judged.corrected is True, judged.claim.id
+        assert judged.verdict == HOLDS or judged.claim.corrected, judged.claim.id
+    verdicts = {judged.claim.id: judged.verdict for judged in ledger.judged}
+    assert {i for i, v in verdicts.items() if v == DEPENDS} == {
+        "flow-docstring", "listing-automatic", "listing-flow", "listing-manual", "listing-truncated",
+        "truncated-total-loss",
+    }  # fmt: skip
