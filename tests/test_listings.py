@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
@@ -95,17 +96,17 @@ def test_a_claims_file_cannot_make_anything_run(tmp_path, monkeypatch, keys):
     assert not marker.exists()
 
 
-def test_what_lies_in_the_folder_of_the_user_is_not_imported(tmp_path, monkeypatch):
-    """The process is started so that a torch.py or reports.py beside the user's book is not taken for the library."""
-    for name in ("torch", "reports", "json"):
-        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w')\n")
+def test_modules_in_the_folder_of_the_user_are_not_found(tmp_path, monkeypatch):
+    """A torch.py beside the user's book is not taken for the library."""
+    (tmp_path / "beside.py").write_text("")
     monkeypatch.chdir(tmp_path)
-    script = "import sys; print('{}', flush=True); sys.stdin.readline(); import json, reports; print('{\"rows\": []}')"
-    runner = Runner((sys.executable, "-P", "-c", script))
-    assert runner.rows("manual", "printed", "sums") == ()
-    runner.close()
-    assert not (tmp_path / "marker").exists()
-    assert "-P" in Runner().arguments
+    python, option, _, start, *folders = Runner().arguments
+    assert "sys.path[:] = sys.argv[1:]" in start
+    look = (
+        "import sys, importlib.util as u; sys.path[:] = sys.argv[1:]; print(*map(u.find_spec, ('beside', 'reports')))"
+    )
+    found = subprocess.run([python, option, "-c", look, *folders], capture_output=True, text=True, check=True).stdout
+    assert found.startswith("None ModuleSpec")
 
 
 # --------------------------------------------------------------------------------------------- between two processes

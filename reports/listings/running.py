@@ -12,9 +12,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 
-import reports
 from numeric.oracle.program import NoAnswerError, Program
 from reports.document import Code
 from reports.listings.rows import STOPS, Row, rows_from_data
@@ -36,8 +34,7 @@ class Runner:
     """The process, started when needed; ``arguments`` is its command line, ``limit`` the seconds for one group."""
 
     def __init__(self, arguments: Sequence[str] | None = None, limit: float = LIMIT) -> None:
-        # -P: modules that lie in the user's own folder are not to be taken for the worker's
-        self.arguments = tuple(arguments or (sys.executable, "-P", "-m", "reports.listings.worker"))
+        self.arguments = tuple(arguments or _command())
         self.limit = limit
         self.program: Program | None = None
 
@@ -53,7 +50,7 @@ class Runner:
 
     def _started(self) -> Program:
         if self.program is None:
-            self.program = Program(self.arguments, environment=_environment())
+            self.program = Program(self.arguments, environment={**os.environ, "MPLBACKEND": "Agg"})
             self.program.ask(b"", _MOST, START)
         return self.program
 
@@ -70,11 +67,10 @@ def _said(error: Exception, limit: float) -> tuple[str | Code, ...]:
     return ("no answer: the process ended, or said what is no answer",)
 
 
-def _environment() -> dict[str, str]:
-    """This process's, with this very package to be found first, and figures that need no screen."""
-    here = str(Path(reports.__file__).parents[1])
-    path = os.pathsep.join(p for p in (here, os.environ.get("PYTHONPATH", "")) if p)
-    return {**os.environ, "PYTHONPATH": path, "MPLBACKEND": "Agg"}
+def _command() -> tuple[str, ...]:
+    """The worker, which finds modules where this process does, and not in the folder from which it is started."""
+    start = "import sys; sys.path[:] = sys.argv[1:]; from reports.listings.worker import main; sys.exit(main())"
+    return (sys.executable, "-P", "-c", start, *(os.path.abspath(folder) for folder in sys.path))
 
 
 @cache
