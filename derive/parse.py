@@ -82,7 +82,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, characters: int = LIMITS.characters) -> str:
     """The text of a regular file of bounded length; raises :class:`CellError` for anything else."""
     # Looked at before it is opened, because opening a device may do something, and after, because it may have changed;
     # opened without blocking, because a pipe must not be waited for.
@@ -95,7 +95,7 @@ def read_text(path: Path) -> str:
     try:
         _check_regular(os.fstat(handle))
         data = b""
-        limit = 4 * LIMITS.characters + 4
+        limit = 4 * characters + 4
         while len(data) < limit and (chunk := os.read(handle, limit - len(data))):
             data += chunk
     finally:
@@ -106,7 +106,7 @@ def read_text(path: Path) -> str:
         line = data[: error.start].count(b"\n") + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
         if len(data) >= limit:
-            raise CellError("the text is too long", expected=f"at most {LIMITS.characters} characters") from None
+            raise CellError("the text is too long", expected=f"at most {characters} characters") from None
         found = f"byte 0x{data[error.start]:02x}"
         raise CellError("the text is not UTF-8", (line, column), found=found, expected="text saved as UTF-8") from None
 

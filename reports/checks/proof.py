@@ -1,0 +1,58 @@
+"""Obligations of the cell's own proof: what has been shown already, for a statement that is one of them in words.
+
+With ``against = true`` the statement is the opposite of what is proven: "the gradient needs X" is refuted by a proof
+that it can be had without X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import derive
+from derive.cell import Cell
+from derive.claims import ClaimError
+from derive.prove import Obligation, Proof
+from reports.checks.arguments import Arguments
+from reports.checks.evidence import Evidence, weakest
+from reports.document import Table
+from reports.parts.statement import sentence
+from reports.prose import prose
+
+__all__ = ["check_proof"]
+
+
+def check_proof(given: Mapping[str, Any]) -> Evidence:
+    """``cell``, ``obligations`` (beginnings of their names), ``against``, and ``so``: what they mean for the statement.
+
+    >>> check_proof({"cell": "tanh_rnn", "obligations": ("P3/W_hh",), "so": "It is the gradient."}).level
+    'proven, every size'
+    """
+    arguments = Arguments(given)
+    cell, wanted = arguments.cell(), arguments.words("obligations")
+    against, so = arguments.flag("against"), arguments.text("so")
+    arguments.done()
+    proof = _proof(cell)
+    found = [o for o in proof.obligations if o.name.startswith(tuple(wanted))]
+    for name in wanted or ("",):
+        if not name or not any(o.name.startswith(name) for o in found):
+            known = ", ".join(dict.fromkeys(o.name.partition(" ")[0].partition("/")[0] for o in proof.obligations))
+            raise ClaimError("the proof has no such obligation", field="obligations", found=name, expected=known)
+    return _evidence(found, against, so)
+
+
+@lru_cache(maxsize=16)
+def _proof(cell: Cell) -> Proof:
+    return derive.prove(derive.differentiate(cell))
+
+
+def _evidence(found: list[Obligation], against: bool, so: str) -> Evidence:
+    marks = {True: "holds", False: "fails", None: "not done"}
+    rows = tuple((prose(o.statement), (o.level,), (marks[o.holds],)) for o in found)
+    blocks = (Table((("what is proven",), ("level",), ("",)), rows, "lll"),)
+    if any(o.holds is None for o in found):
+        return Evidence(None, "not decided", ("Not every obligation was discharged within its budget.",), blocks)
+    holds = all(o.holds for o in found) != against
+    level = weakest(o.level for o in found)
+    return Evidence(holds, level, sentence(so), blocks)

@@ -1,0 +1,139 @@
+"""The textbook ledger, run: every claim's readings decided, and the document that says so.
+
+A claim holds if all of its readings do, depends on a convention if some do and some do not, is refuted if none does (or
+if one does not that is a part of it), and is open while anything about it is not decided.  Nothing of this is stored
+with the claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from derive.claims import Book, Claim, ClaimError, Reading, books, load_book
+from reports.checks.evidence import Evidence, weakest
+from reports.checks.registry import check_reading, find_check
+from reports.document import Document
+
+__all__ = ["DEPENDS", "HOLDS", "OPEN", "REFUTED", "Judged", "Ledger", "build_ledger", "run_ledger"]
+
+HOLDS, DEPENDS, REFUTED, OPEN = "holds", "depends on a convention", "refuted", "not decided"
+
+Result = TypeVar("Result")
+Decided = tuple[Reading, Evidence]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with what was found: about each of its readings, and about the corrected statement's."""
+
+    claim: Claim
+    found: tuple[Decided, ...]
+    right: tuple[Decided, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Holds, depends on a convention, refuted, or not decided."""
+        holds = [evidence.holds for _, evidence in self.found]
+        if None in holds:
+            return OPEN
+        return HOLDS if all(holds) else DEPENDS if any(holds) and not self.claim.parts else REFUTED
+
+    @property
+    def level(self) -> str:
+        """The weakest level among the readings that give the verdict."""
+        shown = [e.level for _, e in self.found if e.holds is None or self.verdict != OPEN]
+        return weakest(shown)
+
+    @property
+    def corrected(self) -> bool | None:
+        """Whether the corrected statement's own checks hold; None if one of them is not decided; True without one."""
+        holds = [evidence.holds for _, evidence in self.right]
+        return False if False in holds else None if None in holds else True
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Optional libraries without which something about this claim is not run."""
+        return tuple(sorted({e.needs for _, e in (*self.found, *self.right) if e.needs}))
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Some books, each with its claims judged."""
+
+    books: tuple[tuple[Book, tuple[Judged, ...]], ...]
+
+    @property
+    def judged(self) -> tuple[Judged, ...]:
+        """Every claim of every book."""
+        return tuple(judged for _, claims in self.books for judged in claims)
+
+    def count(self, verdict: str) -> int:
+        """How many claims have a verdict."""
+        return sum(judged.verdict == verdict for judged in self.judged)
+
+
+def build_ledger(book_path: str | None, *, report: Callable[[str], None] = lambda stage: None) -> Document:
+    """The ledger's document: of the shipped books, or of one book, by its name or the path of a TOML file.
+
+    Raises :class:`derive.claims.ClaimError` for a book that is wrong, FileNotFoundError where there is none.
+    """
+    from reports.parts.ledger import ledger_document
+
+    chosen = [load_book(name) for name in ([book_path] if book_path is not None else books())]
+    return ledger_document(run_ledger(chosen, report=report))
+
+
+def run_ledger(chosen: Iterable[Book], *, report: Callable[[str], None] = lambda stage: None) -> Ledger:
+    """Run every check of some books; ``report`` is told each claim as it begins.
+
+    Raises :class:`derive.claims.ClaimError`, before anything is run where a check is unknown, else where a check
+    refuses its arguments.
+    """
+    chosen = tuple(chosen)
+    for book in chosen:
+        for claim in book.claims:
+            for reading in _readings(claim):
+                _within(book, claim, reading.check, partial(find_check, reading.check))
+    known: dict[str, Evidence] = {}
+    return Ledger(tuple((book, tuple(_judge(book, claim, known, report) for claim in book.claims)) for book in chosen))
+
+
+def _readings(claim: Claim) -> tuple[Reading, ...]:
+    return (*claim.readings, *(claim.corrected.readings if claim.corrected else ()))
+
+
+def _judge(book: Book, claim: Claim, known: dict[str, Evidence], report: Callable[[str], None]) -> Judged:
+    report(f"{book.title}: {claim.id}")
+
+    def decide(readings: tuple[Reading, ...]) -> tuple[Decided, ...]:
+        return tuple((r, _within(book, claim, r.check, partial(_evidence, r, known))) for r in readings)
+
+    return Judged(claim, decide(claim.readings), decide(claim.corrected.readings) if claim.corrected else ())
+
+
+def _evidence(reading: Reading, known: dict[str, Evidence]) -> Evidence:
+    """What a check finds; the same question is asked once, however many claims come to it."""
+    key = f"{reading.check} {sorted((name, _told(value)) for name, value in reading.arguments.items())}"
+    if key not in known:
+        known[key] = check_reading(reading)
+    return known[key]
+
+
+def _told(value: object) -> str:
+    """An argument as text, its type included, in an order of its own."""
+    if isinstance(value, Mapping):
+        return f"{sorted((name, _told(inner)) for name, inner in value.items())}"
+    return f"{[_told(inner) for inner in value]}" if isinstance(value, tuple) else repr(value)
+
+
+def _within(book: Book, claim: Claim, check: str, run: Callable[[], Result]) -> Result:
+    """What ``run`` returns; whatever is wrong with the arguments says in which claim."""
+    try:
+        return run()
+    except ClaimError as error:
+        if error.field and error.field != "check":
+            error.field = f"{check}: {error.field}"
+        raise error.within(source=book.source or book.name, claim=claim.id) from None

@@ -1,0 +1,247 @@
+"""The ledger as a document: what it comes to, what is wrong and what is right instead, then every statement."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+
+from derive.claims import Book
+from reports.checks.evidence import LEVELS, Evidence
+from reports.document import Block, Document, Entry, Fold, Items, Link, Mark, Paragraph, Parts, Section, Table, slug
+from reports.ledger import DEPENDS, HOLDS, OPEN, REFUTED, Decided, Judged, Ledger
+from reports.parts.statement import printed_blocks, sentence, statement_blocks
+from reports.prose import joined
+
+__all__ = ["ledger_document"]
+
+KICKER = "The textbook's ledger: every statement checked"
+_MARKS = {HOLDS: "holds", DEPENDS: "open", REFUTED: "fails", OPEN: "open"}
+_KINDS = {
+    "formula": "displayed formula",
+    "inline": "formula in a line",
+    "listing": "listing",
+    "table row": "row of a table",
+    "words": "statement",
+}
+_TABLE_OF_FINDINGS = (
+    "Everything that is wrong, ambiguous, or true only under conditions, each leading to its statement:"
+)
+_SIGNS = {True: "holds", False: "fails", None: "open"}
+
+
+def ledger_document(ledger: Ledger) -> Document:
+    """The whole page: one book, or several side by side."""
+    several = len(ledger.books) > 1
+    book = ledger.books[0][0]
+    return Document(
+        name="ledger" if several else book.name,
+        title="What textbooks say about backpropagation through time, statement by statement"
+        if several
+        else f"{book.title}, statement by statement",
+        verdict=_overall(ledger),
+        sections=(_summary(ledger), *(_book(book, claims) for book, claims in ledger.books), _method()),
+        kicker=KICKER,
+    )
+
+
+def _overall(ledger: Ledger) -> Mark:
+    """What is wrong in a book is a finding; only a corrected statement that does not hold fails the ledger."""
+    if any(judged.corrected is False for judged in ledger.judged):
+        return Mark("fails", "a corrected statement does not hold")
+    left = sum(judged.verdict == OPEN or judged.corrected is None for judged in ledger.judged)
+    if left:
+        return Mark("open", f"{left} of {len(ledger.judged)} statements not decided")
+    return Mark("holds", "every statement decided")
+
+
+# ---------------------------------------------------------------------------------------------------- the answer
+
+
+def _summary(ledger: Ledger) -> Section:
+    blocks: list[Block] = [Paragraph(_lead(ledger), "lead"), _counts(ledger)]
+    wrong = [(book, judged) for book, claims in ledger.books for judged in claims if not _plainly_right(judged)]
+    if wrong:
+        blocks += [Paragraph((_TABLE_OF_FINDINGS,)), _findings(wrong, len(ledger.books) > 1)]
+    return Section("What holds and what does not", "answer", tuple(blocks))
+
+
+def _plainly_right(judged: Judged) -> bool:
+    return judged.verdict == HOLDS and judged.corrected is True
+
+
+def _lead(ledger: Ledger) -> Parts:
+    holds, depends, refuted, left = (ledger.count(v) for v in (HOLDS, DEPENDS, REFUTED, OPEN))
+    said = f"Of {len(ledger.judged)} statements {holds} hold as printed"
+    said += f", {depends} hold in one reading and fail in another" if depends else ""
+    said += f", {refuted} {'is' if refuted == 1 else 'are'} refuted" if refuted else ""
+    said += f", {left} could not be decided here" if left else ""
+    if not depends + refuted:
+        return (f"{said}.",)
+    more = " What is not right has its smallest counterexample, and a corrected statement that was checked itself."
+    return (f"{said}.{more if _all_corrected(ledger) else ''}",)
+
+
+def _all_corrected(ledger: Ledger) -> bool:
+    return all(j.claim.corrected and j.corrected for j in ledger.judged if j.verdict in (DEPENDS, REFUTED))
+
+
+def _counts(ledger: Ledger) -> Table:
+    """Verdicts by book; what holds, by how far it was shown."""
+    rows: list[tuple[Parts, ...]] = []
+    for level in LEVELS:
+        numbers = [sum(j.verdict == HOLDS and j.level == level for j in claims) for _, claims in ledger.books]
+        if any(numbers):
+            rows.append(((Mark("holds", "holds"), f", {level}"), *((str(n),) for n in numbers)))
+    for verdict in (DEPENDS, REFUTED, OPEN):
+        numbers = [sum(j.verdict == verdict for j in claims) for _, claims in ledger.books]
+        if any(numbers):
+            rows.append(((Mark(_MARKS[verdict], verdict),), *((str(n),) for n in numbers)))
+    rows.append((("all",), *((str(len(claims)),) for _, claims in ledger.books)))
+    head: tuple[Parts, ...] = (
+        ("verdict",),
+        *((Link((book.title,), _all_of(book)),) for book, _ in ledger.books),
+    )
+    return Table(head, tuple(rows), "l" + "r" * len(ledger.books))
+
+
+def _short(book: Book, ledger: Ledger) -> str:
+    """A book's name where there are several."""
+    return book.name if len(ledger.books) > 1 else "statements"
+
+
+def _findings(wrong: list[tuple[Book, Judged]], several: bool) -> Table:
+    rows = []
+    for book, judged in wrong:
+        claim = judged.claim
+        place = f"{book.name}, line {claim.line}" if several else f"Line {claim.line}"
+        right: Parts = sentence(claim.corrected.says) if claim.corrected else ("",)
+        says: Parts = (Link((place,), book.anchor(claim)), ": ", *sentence(claim.says))
+        rows.append((says, (_mark(judged, short=True), *_where_it_fails(judged)), right))
+    return Table((("what it says",), ("verdict",), ("what is right",)), tuple(rows), "lll")
+
+
+def _where_it_fails(judged: Judged) -> Parts:
+    """The readings that fail, by their names."""
+    names: list[Parts] = [sentence(r.name) for r, e in judged.found if e.holds is False and r.name]
+    return (" · fails: ", *joined(names, "; ")) if names else ()
+
+
+def _mark(judged: Judged, short: bool = False) -> Mark:
+    verdict = judged.verdict
+    if verdict == HOLDS and judged.corrected is not True:
+        return Mark("fails", "holds, but what is called right does not")
+    if verdict == HOLDS and not short:
+        return Mark("holds", f"holds, {judged.level}")
+    return Mark(_MARKS[verdict], "depends" if short and verdict == DEPENDS else verdict)
+
+
+# -------------------------------------------------------------------------------------------------- the statements
+
+
+def _book(book: Book, claims: tuple[Judged, ...]) -> Section:
+    sections: list[Section] = []
+    for heading in book.chapters:
+        entries = tuple(_entry(book, judged) for judged in claims if judged.claim.heading == heading)
+        if entries:
+            anchor = f"{slug(book.name)}--{slug(heading) or len(sections)}"
+            sections.append(Section(heading, anchor, entries))
+    about = (Paragraph(sentence(book.about), "source"),) if book.about else ()
+    return Section(book.title, _all_of(book), about, tuple(_apart(sections)))
+
+
+def _all_of(book: Book) -> str:
+    """The anchor of a book's section: no heading and no claim has one with three hyphens."""
+    return f"{slug(book.name)}---all"
+
+
+def _apart(sections: list[Section]) -> list[Section]:
+    """Sections whose anchors are all different: headings may differ in what an anchor cannot have."""
+    times = Counter[str]()
+    out = []
+    for section in sections:
+        times[section.anchor] += 1
+        more = f"--{times[section.anchor]}" if times[section.anchor] > 1 else ""
+        out.append(Section(section.title, section.anchor + more, section.blocks))
+    return out
+
+
+def _entry(book: Book, judged: Judged) -> Entry:
+    claim = judged.claim
+    last = max(claim.until, claim.line)
+    where = f"Lines {claim.line} to {last}" if last > claim.line else f"Line {claim.line}"
+    where += "".join(f", {line}" for line in claim.also)
+    blocks: list[Block] = [*printed_blocks(claim), Paragraph(("Read as: ", *sentence(claim.says)))]
+    for reading, evidence in judged.found:
+        blocks += _shown(reading.name, evidence, alone=len(judged.found) == 1)
+    blocks += _right(judged)
+    return Entry((f"{where}, {_KINDS[claim.kind]}",), book.anchor(claim), _mark(judged), tuple(blocks))
+
+
+def _shown(name: str, evidence: Evidence, *, alone: bool) -> list[Block]:
+    """One reading and what was said; what shows that it fails stands open, what shows that it holds is folded.
+
+    A reading that is the only one has its verdict in the title already.
+    """
+    words = {True: f"holds, {evidence.level}", False: "fails", None: evidence.level}[evidence.holds]
+    mark: Parts = () if alone else (Mark(_SIGNS[evidence.holds], words), ". " if not name else " · ")
+    told: Parts = (*sentence(name), ": ") if name else ()
+    blocks: list[Block] = [Paragraph((*mark, *told, *evidence.said))]
+    if evidence.blocks and evidence.holds:
+        blocks.append(Fold("How it was shown", evidence.blocks))
+    elif evidence.blocks:
+        blocks += evidence.blocks
+    return blocks
+
+
+def _right(judged: Judged) -> list[Block]:
+    corrected = judged.claim.corrected
+    if corrected is None:
+        return []
+    said = statement_blocks(corrected.says)
+    first = said[0]
+    opening: list[Block] = [Paragraph(("What is right:",))]
+    if isinstance(first, Paragraph):
+        opening, said = [Paragraph(("What is right: ", *first.parts))], said[1:]
+    blocks: list[Block] = [*opening, *said]
+    if corrected.why:
+        blocks.append(Paragraph(sentence(corrected.why), "note"))
+    return [*blocks, *_checked(judged.right)]
+
+
+def _checked(right: tuple[Decided, ...]) -> list[Block]:
+    """What was shown about the corrected statement, in one line where all of it holds."""
+    out: list[Block] = []
+    for holds, group in groupby(right, key=lambda decided: decided[1].holds):
+        for reading, evidence in group:
+            words = {True: f"checked, {evidence.level}", False: "does not hold", None: evidence.level}[holds]
+            told: Parts = (" · ", *sentence(reading.name), ": ") if reading.name else (". ",)
+            out.append(Paragraph((Mark(_SIGNS[holds], words), *told, *evidence.said)))
+            if evidence.blocks:
+                out.append(Fold("How it was shown", evidence.blocks))
+    return out
+
+
+# ------------------------------------------------------------------------------------------------------ the method
+
+
+def _method() -> Section:
+    levels: list[tuple[Parts, ...]] = [
+        (("by definition",), ("it introduces a name or a convention, and what it names is there",)),
+        (
+            ("proven, every size",),
+            ("an identity of one step as words in matrices and diagonals, and induction over time",),
+        ),
+        (("counted, every size",), ("the cost as a polynomial, counted from the program itself",)),
+        (("proven, at a size",), ("the unrolled network, exactly, at small sizes; a counterexample too",)),
+        (("tested, at a random point",), ("exact arithmetic modulo a prime, over longer sequences",)),
+        (("run as printed",), ("the listing itself, over inputs with their edge cases",)),
+        (("measured",), ("numbers side by side, each with what may differ elsewhere",)),
+    ]
+    rules: tuple[Parts, ...] = (
+        ("A statement holds if every reading of it does, at the weakest of their levels.",),
+        ("It depends on a convention if some of the things that it may mean hold and others fail.",),
+        ("It is refuted if no reading holds or a part of it fails; a smallest counterexample is shown.",),
+        ("It is not decided while anything about it is not.",),
+    )
+    table = Table((("level",), ("what it rests on",)), tuple(levels), "ll")
+    return Section("How statements are judged", "method", (Items(rules), table))
