@@ -1,6 +1,6 @@
 """The gallery: what each of its pages is made from, and the command that writes all of them.
 
-    python -m reports.exhibits          writes reports/gallery
+python -m reports.exhibits          writes reports/gallery
 """
 
 from __future__ import annotations

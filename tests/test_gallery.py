@@ -1,4 +1,4 @@
-"""The gallery's pages say what is made anew from the same sources: all letter by letter, what is measured within its spread."""
+"""The pages of the gallery say what is made anew: letter by letter, and within its spread what is measured."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from reports.checks.listing import check_listing
 from reports.checks.registry import check_reading
 from reports.document import Code, CodeLines, Listing, Mark, Quantity, Table, walk_blocks
 from reports.ledger import DEPENDS, HOLDS, OPEN, run_ledger
-from reports.listings import running, worker
+from reports.listings import record, running, worker
 from reports.listings.rows import AGREES, STOPS, WRONG, Row, row_data, row_from_data, rows_from_data
 from reports.listings.running import Runner, observe
 from reports.listings.source import FORMS, HARNESSES, Source, shipped
@@ -266,7 +266,43 @@ def test_without_pytorch_nothing_is_run(monkeypatch):
     monkeypatch.setattr(listing, "torch_is_there", lambda: False)
     monkeypatch.setattr(listing, "observe", lambda *_: pytest.fail("it was run"))
     found = check_listing({"harness": "manual", "inputs": ("sums",), "code": True})
+    assert (found.holds, found.level) == (False, "run as printed")  # as it was recorded
+    monkeypatch.setattr(listing, "recorded", lambda *_: ())
+    found = check_listing({"harness": "manual", "inputs": ("sums",), "code": True})
     assert (found.holds, found.level, found.needs) == (None, "not run", "torch")
+
+
+def test_a_record_is_of_the_text_as_it_is(monkeypatch):
+    assert record.recorded("manual", "printed", "sums")
+    assert record.recorded("manual", "printed", "nothing") == ()
+    monkeypatch.setattr(record, "shipped", lambda harness, form: shipped("flow"))
+    assert record.recorded("manual", "printed", "sums") == ()
+
+
+@needs_torch
+def test_the_record_is_what_happens_now():
+    for harness in HARNESSES:
+        for form in FORMS:
+            for group in worker.groups(harness):
+                if form in group.forms:
+                    kept, now = record.recorded(harness, form, group.name), observe(harness, form, group.name)
+                    assert same(kept, now), (harness, form, group.name)
+
+
+def same(kept, now):
+    """Whether two runs are one, measured numbers within their spread."""
+    parts = [[part for row in rows for part in (row.given, row.verdict, *row.did)] for rows in (kept, now)]
+    return len(parts[0]) == len(parts[1]) and all(
+        a.agrees(b.value) if isinstance(a, Quantity) and isinstance(b, Quantity) else a == b
+        for a, b in zip(*parts, strict=True)
+    )
+
+
+def test_two_runs_that_differ_are_seen():
+    row = Row("T = 1", ("off by ", Quantity(2.0, 1.1)), WRONG)
+    assert same((row,), (Row("T = 1", ("off by ", Quantity(2.1, 1.1)), WRONG),))
+    for other in (Row("T = 1", ("off by ", Quantity(3.0, 1.1)), WRONG), Row("T = 1", row.did, STOPS)):
+        assert not same((row,), (other,))
 
 
 @pytest.mark.parametrize(
@@ -292,6 +328,10 @@ def _given(rows, of="outputs"):
     return lambda harness, form, group: rows if group in (of, "other") else rows[:1]
 
 
+def words(said):
+    return "".join(part for part in said if isinstance(part, str))
+
+
 def test_evidence_says_what_there_is(monkeypatch):
     rows = (
         Row("T = 1", ("fine",), AGREES),
@@ -302,8 +342,8 @@ def test_evidence_says_what_there_is(monkeypatch):
     monkeypatch.setattr(listing, "observe", _given(rows))
     found = check_listing({"harness": "manual", "inputs": ("outputs",), "beside": ("other",), "code": True})
     assert (found.holds, found.level) == (False, "run as printed")
-    text = "Run as printed on 3 inputs: on 1 it gives something else without an error, and on 1 it stops with an error."
-    assert found.said == (text,)
+    text = "Run as printed on 3 inputs (PyTorch ): on 1 it gives something else without an error, and on 1 it stops with an error."
+    assert words(found.said) == text
     smallest, table, *_ = found.blocks
     assert "Smallest counterexample: " in smallest.parts
     assert [row[2] for row in table.rows] == [
@@ -319,7 +359,7 @@ def test_evidence_says_what_there_is(monkeypatch):
     monkeypatch.setattr(listing, "observe", _given(rows[:1]))
     right = check_listing({"harness": "manual", "inputs": ("outputs",), "form": "mended", "code": True})
     assert right.holds
-    assert right.said == ("Run as mended on 1 input, it does so on it.",)
+    assert words(right.said) == "Run as mended on 1 input (PyTorch ), it does so on it."
     assert isinstance(right.blocks[-1], Listing)
 
 

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from numeric.noise import LIMIT
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
-from reports.document import Block, Code, CodeLine, CodeLines, Fold, Listing, Mark, Paragraph, Parts, Table
+from reports.document import Block, Code, CodeLine, CodeLines, Fold, Listing, Local, Mark, Paragraph, Parts, Table
+from reports.listings.record import recorded, recorded_with
 from reports.listings.rows import AGREES, STOPS, WRONG, Group, Row
 from reports.listings.running import observe, torch_is_there
 from reports.listings.source import FORMS, HARNESSES, shipped
@@ -34,7 +36,8 @@ Observed = tuple[Group, tuple[Row, ...]]
 def check_listing(given: Mapping[str, Any]) -> Evidence:
     """``harness``, and in ``inputs`` the groups of inputs that decide; in ``beside`` groups that are shown with them.
 
-    ``form`` is "printed", where left out, or "mended"; ``code`` shows the text, too.  Without PyTorch nothing is run.
+    ``form`` is "printed", where left out, or "mended"; ``code`` shows the text, too.  Without PyTorch nothing is
+    run; what was kept of a run with it is shown, and it is said that this is so.
     Raises :class:`derive.claims.ClaimError` for what does not ship with this package.
     """
     arguments = Arguments(given)
@@ -45,11 +48,11 @@ def check_listing(given: Mapping[str, Any]) -> Evidence:
     beside = [known[name] for name in arguments.words("beside", known, ())]
     code = arguments.flag("code")
     arguments.done()
-    if not torch_is_there():
-        said = ("The listing needs PyTorch, which is not installed here: it was not run.",)
-        return Evidence(None, "not run", said, _code(harness, form, []) if code else (), needs="torch")
     seen, other = (_observed(harness, form, some) for some in (deciding, beside))
     rows = [row for _, found in seen for row in found]
+    if not torch_is_there() and any(not found for _, found in (*seen, *other)):
+        said = ("The listing needs PyTorch, which is not installed here, and no run of this text is kept.",)
+        return Evidence(None, "not run", said, _code(harness, form, []) if code else (), needs="torch")
     holds = bool(rows) and all(row.verdict == AGREES for row in rows)
     blocks: list[Block] = [*_smallest(rows), *(_table(one, True) for one in seen)]
     blocks += [Fold(_title(group), (_table((group, found), False),)) for group, found in other]
@@ -60,18 +63,28 @@ def check_listing(given: Mapping[str, Any]) -> Evidence:
 
 
 def _observed(harness: str, form: str, some: Iterable[Group]) -> list[Observed]:
-    return [(group, observe(harness, form, group.name)) for group in some]
+    """Run now or, where PyTorch is missing, what was kept of the last run."""
+    ask = observe if torch_is_there() else recorded
+    return [(group, ask(harness, form, group.name)) for group in some]
+
+
+def _torch() -> Local:
+    """Which PyTorch it was."""
+    try:
+        return Local(version("torch"))
+    except PackageNotFoundError:
+        return Local(f"{recorded_with()}, as kept: not installed here")
 
 
 def _said(rows: Sequence[Row], form: str) -> Parts:
     """How many inputs, and how many give something else."""
-    how = f"Run as {form} on {len(rows)} input{'s' * (len(rows) != 1)}"
+    how: Parts = (f"Run as {form} on {len(rows)} input{'s' * (len(rows) != 1)} (PyTorch ", _torch(), ")")
     wrong, stops = (sum(row.verdict == kind for row in rows) for kind in (WRONG, STOPS))
     if not wrong and not stops:
-        return (f"{how}, it does so on {'each' if len(rows) > 1 else 'it'}.",)
+        return (*how, f", it does so on {'each' if len(rows) > 1 else 'it'}.")
     counts = [f"on {wrong} it gives something else without an error"] * bool(wrong)
     counts += [f"on {stops} it stops with an error"] * bool(stops)
-    return (f"{how}: {', and '.join(counts)}.",)
+    return (*how, f": {', and '.join(counts)}.")
 
 
 def _smallest(rows: Sequence[Row]) -> tuple[Block, ...]:
