@@ -342,7 +342,8 @@ def test_evidence_says_what_there_is(monkeypatch):
     monkeypatch.setattr(listing, "observe", _given(rows))
     found = check_listing({"harness": "manual", "inputs": ("outputs",), "beside": ("other",), "code": True})
     assert (found.holds, found.level) == (False, "run as printed")
-    text = "Run as printed on 3 inputs (PyTorch ): on 1 it gives something else without an error, and on 1 it stops with an error."
+    how = "Run as printed on 3 inputs (PyTorch ): "
+    text = f"{how}on 1 it gives something else without an error, and on 1 it stops with an error."
     assert words(found.said) == text
     smallest, table, *_ = found.blocks
     assert "Smallest counterexample: " in smallest.parts
