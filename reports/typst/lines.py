@@ -18,6 +18,7 @@ from reports.typst.mathematics import tree
 __all__ = ["displayed", "within_line"]
 
 _SHORT = 34  # a formula in a line up to this width is never broken
+_WIDE = 60  # from here on it may be wider than the paper
 _ALIGNED = re.compile(r"\s*\\begin\{aligned\}(.*)\\end\{aligned\}\s*", re.DOTALL)
 Glyphs = Collection[int] | None
 
@@ -32,7 +33,7 @@ def within_line(latex: str, glyphs: Glyphs) -> dict[str, Any]:
     pieces = [_piece(term, glyphs, False) for term in terms]
     if None in pieces:
         return _code(latex, glyphs)
-    return {"kind": "math", "pieces": pieces}
+    return {"kind": "math", "pieces": pieces, "wide": any(width(term) > _WIDE for term in terms)}
 
 
 def displayed(latex: str, glyphs: Glyphs) -> dict[str, Any]:
