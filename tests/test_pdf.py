@@ -336,6 +336,19 @@ def test_nothing_lies_outside_of_the_text_block():
     assert notes(content) == []
 
 
+def test_a_formula_stays_in_its_line():
+    line = ("alpha ", Math("h_t"), ", ", Math(r"\frac{a}{b}"), Code("code"), Quantity(0.5, 2.0, ".1f"), " omega")
+    data = to_pdf(page_of(Paragraph(line), Items((line,)), Table((("head",),), ((line,),), "l")))
+    heights: dict[str, list[float]] = {}
+
+    def visit(text, _, matrix, *__):
+        heights.setdefault(text.strip(), []).append(matrix[5])
+
+    opened(data).pages[0].extract_text(visitor_text=visit)
+    assert len(heights["alpha"]) == 3
+    assert heights["alpha"] == pytest.approx(heights["omega"], abs=0.5)
+
+
 def test_what_is_too_wide_is_made_to_fit():
     content = Content(everything(2), pdf._glyphs(), True, True)
     assert not any(outside(picture) for picture in pictures(**pdf._source(content)))
@@ -407,7 +420,9 @@ def letters_of(trees):
     code = """#import "formula.typ": piece
         #set page(width: 60cm, height: 12cm)
         #show math.equation: set text(font: "New Computer Modern Math")
-        #for it in json(bytes(sys.inputs.trees)) { piece(it, "x", display: true) + pagebreak(weak: true) }"""
+        #for it in json(bytes(sys.inputs.trees)) {
+          piece((tree: it, latex: "x", tall: true), display: true) + pagebreak(weak: true)
+        }"""
     data = typst.compile(
         code.encode(),
         root=str(pdf._CODE),
