@@ -31,8 +31,7 @@ def to_pdf(document: Document, *, explicit: bool = False, numbers: bool = False)
     typst = _typst()
     content = Content(document, _glyphs(), explicit, numbers)
     try:
-        # undated: the same bytes at any time
-        return typst.compile(**_source(content), format="pdf", timestamp=0, pdf_standards="ua-1")
+        return typst.compile(**_source(content), format="pdf", pdf_standards="ua-1")
     finally:
         _forget()
 

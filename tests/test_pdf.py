@@ -72,11 +72,14 @@ def page_of(*blocks, title="Title", **more):
 
 def entry(number):
     mark = (Mark("holds", "proven"), Mark("fails", "refuted"), Mark("open", "depends"))[number % 3]
-    quoted = Paragraph(("as printed, ", Math(r"\frac{\partial \mathcal{L}}{\partial h_t}")), "quote")
-    evidence = Paragraph(("measured: ", Quantity(3e-16, 100.0), " in ", seconds(0.5)))
-    return Entry(
-        (f"Statement {number} on ", Math("W_{hh}")), f"claim-{number}", mark, (quoted, Formula(r"x = 1"), evidence)
+    row = f"claim-{number}-row"
+    blocks = (
+        Paragraph(("as printed, ", Math(r"\frac{\partial \mathcal{L}}{\partial h_t}")), "quote"),
+        Formula("x = 1"),
+        Paragraph(("measured: ", Quantity(3e-16, 100.0), " in ", seconds(0.5), ", ", Link(("there",), row))),
+        Table((("case",),), ((("first",),),), "l", anchors=(row,)),
     )
+    return Entry((f"Statement {number} on ", Math("W_{hh}")), f"claim-{number}", mark, blocks)
 
 
 def everything(entries=30):
@@ -341,8 +344,8 @@ def test_a_formula_stays_in_its_line():
     data = to_pdf(page_of(Paragraph(line), Items((line,)), Table((("head",),), ((line,),), "l")))
     heights: dict[str, list[float]] = {}
 
-    def visit(text, _, matrix, *__):
-        heights.setdefault(text.strip(), []).append(matrix[5])
+    def visit(text, page, line, *_):
+        heights.setdefault(text.strip(), []).append(line[4] * page[1] + line[5] * page[3] + page[5])
 
     opened(data).pages[0].extract_text(visitor_text=visit)
     assert len(heights["alpha"]) == 3
@@ -393,7 +396,7 @@ TEXTBOOK = (
     r"x\sb{t} \in \mathbb{R}^{H \times D}, \quad \max_i x_i \lim_{n \to \infty} \mathrm{target}_k \neq O(k \cdot H)",
     r"a \Longrightarrow \hat{y} \bar{x} \tilde{z} f'' \overline{z} \boldsymbol{\delta} \sqrt[3]{x}",
 )
-MARKS = "\u0302\u0303\u0304\u0332√"  # drawn, or put together with their letter
+MARKS = "\u0302\u0303\u0304\u0332"  # drawn, or put together with their letter
 
 
 def shown_letters(text):
@@ -412,7 +415,8 @@ def read_letters(latex, display):
         tightened(latex.replace(r"\sb", "_")), displaystyle=display
     )
     text = re.sub(r"&(?!amp;|lt;|gt;|quot;|apos;|#)\w+;", lambda m: html.unescape(m[0]), text)
-    return shown_letters("".join(ElementTree.fromstring(text).itertext()))
+    roots = "√" * len(re.findall("<m(?:sqrt|root)", text))
+    return shown_letters("".join(ElementTree.fromstring(text).itertext()) + roots)
 
 
 def letters_of(trees):
