@@ -262,6 +262,9 @@ def test_what_is_left_out_on_paper_is_there_on_request(full):
     for said in ("0.123", "q111"):
         assert said in full.text
         assert said not in plain.text
+    note = letters("Left out on paper: the steps written out entry by entry and the numbers behind the figures.")
+    assert note in plain.text
+    assert "Leftout" not in full.text
 
 
 def test_links_lead_to_what_they_name(gru, full):

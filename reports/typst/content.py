@@ -63,7 +63,16 @@ class Content:
             "verdict": self._inline(document.verdict),
             "first": self._section(first),
             "sections": [self._section(section) for section in rest],
+            "left_out": self._left_out(),
         }
+
+    def _left_out(self) -> str:
+        """One line about what other formats have and this one does not; empty where nothing is missing."""
+        blocks = list(self.document.blocks())
+        steps = not self.explicit and any(isinstance(b, Step) and b.explicit for b in blocks)
+        data = not self.numbers and any(isinstance(b, Figure) and b.data is not None for b in blocks)
+        missing = ["the steps written out entry by entry"] * steps + ["the numbers behind the figures"] * data
+        return f"Left out on paper: {' and '.join(missing)}." if missing else ""
 
     def _text(self, text: str) -> str:
         return breakable(printable(re.sub(r"\s+", " ", text), self.glyphs))
