@@ -1,7 +1,7 @@
 """What people read: a report of a cell's derivation, its proof and its numbers, and the command ``bptt``.
 
-``build_report`` makes a :class:`Document`, which has no format; ``to_html`` and ``to_markdown`` write it down.  The
-names are imported when they are first used, so that the command starts at once.
+``build_report`` makes a :class:`Document`, which has no format; ``to_html``, ``to_markdown`` and ``to_pdf`` write it
+down.  The names are imported when they are first used, so that the command starts at once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from reports.document import Document
     from reports.html import to_html
     from reports.markdown import to_markdown
+    from reports.pdf import to_pdf
 
-__all__ = ["Document", "build_report", "to_html", "to_markdown"]
+__all__ = ["Document", "build_report", "to_html", "to_markdown", "to_pdf"]
 
 _HOME = {
     "Document": "reports.document",
     "build_report": "reports.build",
     "to_html": "reports.html",
     "to_markdown": "reports.markdown",
+    "to_pdf": "reports.pdf",
 }
 
 
