@@ -21,6 +21,7 @@ from reports.document import (
     Items,
     Link,
     Listing,
+    Local,
     Mark,
     Math,
     Paragraph,
@@ -92,7 +93,7 @@ class Content:
                 return {"kind": "text", "text": text, "longest": max(words(text), key=len)}
             case Math(latex=latex):
                 return within_line(latex, self.glyphs)
-            case Code(text=text):
+            case Code(text=text) | Local(text=text):
                 text = self._text(text)
                 return {"kind": "code", "text": text, "longest": max(words(text), key=len)}
             case Link(parts=parts, anchor=anchor):
@@ -203,7 +204,7 @@ def _is_visible(part: Inline) -> bool:
     match part:
         case str():
             return bool(part.strip())
-        case Code(text=text) | Mark(text=text) | Math(latex=text):
+        case Code(text=text) | Local(text=text) | Mark(text=text) | Math(latex=text):
             return bool(text.strip())
         case Link(parts=parts):
             return any(map(_is_visible, parts))
