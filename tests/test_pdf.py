@@ -63,7 +63,7 @@ WIDE = (
     r"\begin{pmatrix}" + " & ".join(rf"\frac{{\partial h_{{{k}}}}}{{\partial x}}" for k in range(30)) + r"\end{pmatrix}"
 )
 LONG = r"y = f\left(" + " + ".join(rf"W_{{{k}}} \, h_{{{k}}}" for k in range(40)) + r"\right)"
-CURVE = Curve("h", 0.5, 0.5 ** np.arange(30.0), 0.5)
+CURVE = Curve(0.5, np.log(0.5), True, {"h": -0.7 * np.arange(30.0)}, np.array([0, 29]), np.array([[0.0], [-20.0]]))
 
 
 def page_of(*blocks, title="Title", **more):
