@@ -34,6 +34,7 @@ from reports.document import (
     Items,
     Link,
     Listing,
+    Local,
     Mark,
     Math,
     Paragraph,
@@ -100,7 +101,7 @@ def everything(entries=30):
         Paragraph((HOSTILE,), "lead"),
         Paragraph(("source, ", Link(("to a number",), "datum")), "source"),
         Paragraph((Code(HOSTILE), Link(("to the row",), "row-2"), Link(("to the end",), "entries")), "note"),
-        Items((("one",), ("y" * 300,), (Code("x" * 300),), ("wide: ", Math(WIDE)))),
+        Items((("one",), ("y" * 300,), (Code("x" * 300), Local(HOSTILE)), ("wide: ", Math(WIDE)))),
         wide,
     )
     step = Step(
