@@ -58,7 +58,7 @@ class Diagnosis:
     ``mistake`` is the name of a known mistake, two of them joined by "+", or None; ``sentence`` says it in words;
     ``alternatives`` are other names that explain the same numbers; ``convention`` is set where the numbers are right in
     another layout; ``where`` says, for what nothing explains, where it first goes wrong; ``details`` are further lines.
-    ``places`` are labels of the known mistakes that it is made of (:class:`numeric.oracle.mutants.Mutant`), and ``step``
+    ``places`` are labels of the known mistakes that it is made of (:class:`numeric.oracle.mutants.Mutant`); ``step``
     is the first step, from 1, whose part of a gradient it changes.
     """
 
