@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from derive.latex import name_latex
 from numeric.noise import LIMIT
 from numeric.oracle.distances import Distance
-from reports.figures.style import DASHES, GRID, INK, LINES, MARKERS, PAPER, drawn, powers
+from reports.figures.style import DASHES, GRID, INK, LINES, MARKERS, PAPER, drawn
 
 __all__ = ["MOST_LINES", "MOST_TENSORS", "step_figure", "tensor_figure", "tensor_latex"]
 
@@ -19,8 +19,8 @@ MOST_TENSORS, MOST_LINES = 24, 4
 _LEFT, _RIGHT = -2.0, 18.0
 
 
-def tensor_latex(tensor: str) -> str:
-    """What a tensor of a judging is, as LaTeX."""
+def tensor_latex(tensor: str, parameters: Collection[str] = ()) -> str:
+    """What a tensor of a judging is, as LaTeX; ``parameters`` are names that may end in 0 themselves."""
     if tensor == "loss":
         return r"\mathcal{L}"
     kind, _, name = tensor.rpartition(".")
@@ -28,7 +28,7 @@ def tensor_latex(tensor: str) -> str:
         kind, name = "", name.removeprefix("dL_d")
     if kind:
         return name_latex(name)
-    initial = name.endswith("0") and len(name) > 1
+    initial = name.endswith("0") and name not in parameters
     return rf"\mathrm{{d}}\mathcal{{L}}/\mathrm{{d}}{name_latex(name[:-1], '0') if initial else name_latex(name)}"
 
 
@@ -47,14 +47,18 @@ def _rows(figure: Any, groups: Sequence[tuple[str, Sequence[Distance]]]) -> None
             axes.plot(places, [row] * len(places), clip_on=False, **_style(wrong))
     axes.set_xlim(_LEFT - 0.2, right)
     axes.set_ylim(len(groups) - 0.4, -0.6)
-    axes.set_yticks(range(len(groups)), [f"${tensor_latex(name)}$" for name, _ in groups])
+    axes.set_yticks(range(len(groups)), [_label(name) for name, _ in groups])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     axes.axvline(math.log10(LIMIT), color=INK, linestyle=DASHES[1], linewidth=0.9)
     axes.text(math.log10(LIMIT), -0.75, f"limit {LIMIT:g}", ha="center", va="bottom", fontsize=11)
-    _error_axis(axes.xaxis)
+    _error_axis(axes.xaxis, right)
     axes.set_xlabel("error of the worst entry, in units of rounding noise")
+
+
+def _label(tensor: str) -> str:
+    return f"{'traced ' if tensor.startswith('trace.') else ''}${tensor_latex(tensor)}$"
 
 
 def _style(wrong: bool) -> dict[str, Any]:
@@ -67,11 +71,13 @@ def _place(units: float) -> float:
     return min(max(math.log10(units), _LEFT), _RIGHT) if units > 0 else _LEFT
 
 
-def _error_axis(axis: Any) -> None:
-    powers(axis, 6)
-    low, high = axis.get_view_interval()
-    ticks = [t for t in axis.get_major_locator()() if low <= t <= high and t == round(t)]
-    names = ["0" if t <= _LEFT else r"$\infty$" if t >= _RIGHT else rf"$10^{{{t:.0f}}}$" for t in ticks]
+def _error_axis(axis: Any, top: float) -> None:
+    """Powers of ten; what is smaller than all of them, and what is infinite, at the edges."""
+    each = max(1, round(top / 5))
+    ticks = [_LEFT, *(float(t) for t in range(0, min(int(top), int(_RIGHT) - each) + 1, each))]
+    names = [rf"$\leq 10^{{{_LEFT:.0f}}}$", *(rf"$10^{{{t:.0f}}}$" for t in ticks[1:])]
+    if top >= _RIGHT:
+        ticks, names = [*ticks, _RIGHT], [*names, r"$\infty$"]
     axis.set_ticks(ticks, names)
 
 
@@ -88,7 +94,7 @@ def _lines(figure: Any, found: Sequence[Distance]) -> None:
         steps, places = range(1, len(d.steps) + 1), [_place(x) for x in d.steps]
         colour = LINES[k % len(LINES)]
         style = {"linestyle": DASHES[k % len(DASHES)], "marker": MARKERS[k % len(MARKERS)]}
-        axes.plot(steps, places, color=colour, label=f"${tensor_latex(d.tensor)}$", clip_on=False, **style)
+        axes.plot(steps, places, color=colour, label=_label(d.tensor), clip_on=False, **style)
     axes.axhline(math.log10(LIMIT), color=INK, linestyle=DASHES[1], linewidth=0.9)
     axes.text(1.02, math.log10(LIMIT), f"limit {LIMIT:g}", transform=axes.get_yaxis_transform(), va="center")
     top = max([_place(x) for d in found for x in d.steps] + [2.0]) + 0.5
@@ -97,7 +103,7 @@ def _lines(figure: Any, found: Sequence[Distance]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(axis="y", color=GRID)
     axes.set_axisbelow(True)
-    _error_axis(axes.yaxis)
+    _error_axis(axes.yaxis, top)
     axes.set_xlabel(r"time step $t$")
     axes.set_ylabel("error in units of noise")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, borderaxespad=0.0, fontsize=11)

@@ -99,6 +99,8 @@ def _lead(verdict: Verdict, cell: Cell) -> Parts:
     if verdict.status == ERROR:
         first = next((f.message for f in verdict.findings if f.status == ERROR), "")
         return (f"{who} could not be judged to the end: {foreign(first, 240)}.",)
+    if all(d.status == AGREES or d.tensor.startswith("trace.") for d in verdict.distances):
+        return (f"What {who} returns is right, but a line of its trace is not.",)
     where: Parts = (": ", *prose(foreign(found.where), names)) if found.where else ()
     return (f"{who} is wrong, in a way that no known mistake explains", *where, ".")
 
@@ -131,10 +133,14 @@ def _extent(verdict: Verdict) -> Iterator[str | Link]:
     yield f"{n} case{'' if n == 1 else 's'} and {verdict.tensors} tensors were compared with certified values; "
     yield f"up to {LIMIT:g} units is rounding. "
     if verdict.declined:
-        yield f"{len(verdict.declined)} cases were "
+        yield f"{_counted(len(verdict.declined), 'case')} "
         yield Link(("declined",), "declined")
         yield ". "
     if verdict.untested:
-        yield f"{len(verdict.untested)} features were "
+        yield f"{_counted(len(verdict.untested), 'feature')} "
         yield Link(("not tested",), "untested")
         yield "."
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what} was" if n == 1 else f"{n} {what}s were"

@@ -76,7 +76,7 @@ def _criterion() -> Iterator[Block]:
             "The exact value is known with a certified radius r. The noise scale says what the rounding of every single"
             " operation does to this very entry: a unit is a typical rounding error of a right program. No"
             " tolerance is chosen. Beyond the limit an error is suspect, and beyond what sums as long as these could"
-            " lose at worst it is wrong. What a gradient must be exactly, such as zero for padding, it must be exactly.",
+            " lose at worst it is wrong. What must be exactly zero, such as the gradient of padding, must be so.",
         )
     )
 

@@ -63,7 +63,7 @@ def worst_of(found: Sequence[Distance]) -> Distance:
 
 def tensor_parts(tensor: str) -> Parts:
     """A tensor in a table."""
-    return (Math(tensor_latex(tensor)),)
+    return (Math(tensor_latex(tensor)), *((" traced",) if tensor.startswith("trace.") else ()))
 
 
 def noise_units(units: float) -> Quantity:

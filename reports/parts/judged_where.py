@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from derive.cell import Cell
-from derive.derivation import differentiate
+from derive.derivation import Derivation, differentiate
 from numeric.noise import LIMIT
+from numeric.oracle.criterion import ERROR
 from numeric.oracle.distances import Distance
 from numeric.oracle.mutants import Mutant
 from numeric.oracle.verdict import Finding, Verdict
@@ -34,15 +35,15 @@ from reports.wrong_lines import WrongLine, mutants_of, wrong_lines
 
 __all__ = ["where_section"]
 
-#: Findings that are told, and equations of one mistake.
-_FINDINGS, _LINES = 40, 3
+#: Findings that are told, equations of one mistake, and errors.
+_FINDINGS, _LINES, _ERRORS = 40, 3, 8
 
 
 def where_section(verdict: Verdict, cell: Cell) -> Section:
     """From the equation to the numbers."""
     title = "How close it is" if verdict.status == "agrees" else "Where"
     names = tuple(cell.parameters)
-    blocks: list[Block] = [*_equations(verdict, cell, names), *_located(verdict, names)]
+    blocks: list[Block] = [*_errors(verdict), *_equations(verdict, cell, names), *_located(verdict, names)]
     tensors = by_tensor(verdict, cell.parameters)
     if tensors:
         blocks += [_table(tensors), _drawing(tensors)]
@@ -53,14 +54,33 @@ def where_section(verdict: Verdict, cell: Cell) -> Section:
     return Section(title, "where", tuple(blocks))
 
 
+def _errors(verdict: Verdict) -> Iterator[Block]:
+    """What an implementation did instead of answering, in its own words."""
+    said: dict[str, list[str]] = {}
+    for f in verdict.findings:
+        if f.status == ERROR:
+            said.setdefault(f.message, []).append(f.case)
+    if said:
+        yield Paragraph(("What went wrong, and in which cases:",))
+        yield Items(tuple(_error(message, cases) for message, cases in islice(said.items(), _ERRORS)))
+
+
+def _error(message: str, cases: Sequence[str]) -> Parts:
+    more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
+    return f"{foreign(message)} (", Code(", ".join(foreign(case, 60) for case in cases[:3])), f"{more})"
+
+
 # ---------------------------------------------------------------------------------------------------------- equations
 
 
 def _equations(verdict: Verdict, cell: Cell, names: tuple[str, ...]) -> Iterator[Block]:
     """Each known mistake as the line of the derivation that it changes."""
-    if not verdict.diagnosis.places:
+    traced = [f for f in verdict.findings if f.tensor.startswith("trace.")][:1]
+    if not verdict.diagnosis.places and not traced:
         return
     derivation = differentiate(cell)
+    for finding in traced:
+        yield from _traced(finding, derivation)
     for k, mutant in enumerate(mutants_of(derivation, verdict.diagnosis.places), 1):
         lines = wrong_lines(derivation, mutant)
         if lines:
@@ -70,6 +90,25 @@ def _equations(verdict: Verdict, cell: Cell, names: tuple[str, ...]) -> Iterator
     step = verdict.diagnosis.step
     if step:
         yield Paragraph(("It first shows at ", Math(f"t = {step}"), ": the part of no earlier step is changed by it."))
+
+
+def _traced(finding: Finding, derivation: Derivation) -> Iterator[Block]:
+    """The equation that the first wrong line of a trace does not follow from."""
+    name = finding.tensor.removeprefix("trace.")
+    of = name.removeprefix("dL_d")
+    owner = f"P3/{of}[t]" if of != name else "program/cut"
+    steps = (
+        s for s in derivation.steps if s.obligation == owner and (of != name or str(s.equation.lhs) == f"{name}[t]")
+    )
+    step = next(steps, None)
+    if step is None:
+        return
+    index = "".join(f"[{i + 1}]" for i in finding.index[1:])
+    noise = (finding.detectable or 0.0) / LIMIT
+    both = (value(finding.exact or 0.0, noise), " there; the trace has ", value(finding.found or 0.0, noise), ".")
+    said = Paragraph((f"From the values that it reads, this line gives for entry {index} the value ", *both))
+    title: Parts = (f"Equation ({step.number}) of the derivation, traced at ", Math(f"t = {finding.step}"))
+    yield Entry(title, "traced", Mark("fails", "does not hold"), (Formula(step.latex), said))
 
 
 def _equation(lines: Sequence[WrongLine], mutant: Mutant, k: int, cell: Cell, names: tuple[str, ...]) -> Entry:
