@@ -89,7 +89,7 @@ def step_figure(found: Sequence[Distance]) -> str:
 def _lines(figure: Any, found: Sequence[Distance]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes = figure.add_axes((0.11, 0.16, 0.72, 0.78))
+    axes = figure.add_axes((0.145, 0.16, 0.685, 0.78))
     for k, d in enumerate(found):
         steps, places = range(1, len(d.steps) + 1), [_place(x) for x in d.steps]
         colour = LINES[k % len(LINES)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["beside", "check_format", "written"]
 
 #: What the extra ``pdf`` installs.
-_FOR_PDF = ("typst", "tylax")
+_FOR_PDF = "typst"
 
 
 def written(document: Document, output: Path) -> dict[Path, str | bytes]:
@@ -39,10 +39,9 @@ def written(document: Document, output: Path) -> dict[Path, str | bytes]:
 
 def check_format(output: Path) -> None:
     """Raise :class:`UsageError` where a library that this kind of file needs is not installed."""
-    missing = [name for name in _FOR_PDF if find_spec(name) is None] if output.suffix.lower() == ".pdf" else []
-    if missing:
-        what = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
-        raise UsageError(f"{output}: a PDF needs the extra pdf, pip install 'bptt[pdf]' ({what}); .html needs nothing")
+    if output.suffix.lower() == ".pdf" and find_spec(_FOR_PDF) is None:
+        what = f"a PDF needs the package {_FOR_PDF}: pip install 'bptt[pdf]'"
+        raise UsageError(f"{output}: {what}; .html and .md need nothing more")
 
 
 def beside(output: Path) -> tuple[Path, ...]:

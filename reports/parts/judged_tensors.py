@@ -9,10 +9,20 @@ from numeric.noise import LIMIT
 from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, SUSPECT, UNDECIDABLE, worst
 from numeric.oracle.distances import Distance
 from numeric.oracle.verdict import Verdict
-from reports.document import Mark, Math, Parts, Quantity
+from reports.document import Code, Mark, Math, Parts, Quantity
 from reports.judged_figure import tensor_latex
 
-__all__ = ["KINDS", "by_tensor", "kind_of", "mark_of", "noise_units", "tensor_parts", "value", "worst_of"]
+__all__ = [
+    "KINDS",
+    "by_tensor",
+    "entry_parts",
+    "kind_of",
+    "mark_of",
+    "noise_units",
+    "tensor_parts",
+    "value",
+    "worst_of",
+]
 
 #: Kinds of tensors in the order in which they are told, with their words.
 KINDS: Mapping[str, str] = {
@@ -64,6 +74,11 @@ def worst_of(found: Sequence[Distance]) -> Distance:
 def tensor_parts(tensor: str) -> Parts:
     """A tensor in a table."""
     return (Math(tensor_latex(tensor)), *((" traced",) if tensor.startswith("trace.") else ()))
+
+
+def entry_parts(index: Sequence[int]) -> Parts:
+    """An index as Python writes it; a dash for a number that has none."""
+    return (Code(f"[{', '.join(map(str, index))}]"),) if index else ("–",)
 
 
 def noise_units(units: float) -> Quantity:

@@ -29,14 +29,14 @@ from reports.document import (
 )
 from reports.judged_figure import MOST_LINES, MOST_TENSORS, step_figure, tensor_figure
 from reports.parts.foreign import foreign
-from reports.parts.judged_tensors import by_tensor, mark_of, noise_units, tensor_parts, value, worst_of
+from reports.parts.judged_tensors import by_tensor, entry_parts, mark_of, noise_units, tensor_parts, value, worst_of
 from reports.prose import prose
 from reports.wrong_lines import WrongLine, mutants_of, wrong_lines
 
 __all__ = ["where_section"]
 
 #: Findings that are told, equations of one mistake, and errors.
-_FINDINGS, _LINES, _ERRORS = 40, 3, 8
+_FINDINGS, _LINES, _ERRORS = 12, 3, 8
 
 
 def where_section(verdict: Verdict, cell: Cell) -> Section:
@@ -103,10 +103,16 @@ def _traced(finding: Finding, derivation: Derivation) -> Iterator[Block]:
     step = next(steps, None)
     if step is None:
         return
-    index = "".join(f"[{i + 1}]" for i in finding.index[1:])
     noise = (finding.detectable or 0.0) / LIMIT
     both = (value(finding.exact or 0.0, noise), " there; the trace has ", value(finding.found or 0.0, noise), ".")
-    said = Paragraph((f"From the values that it reads, this line gives for entry {index} the value ", *both))
+    said = Paragraph(
+        (
+            "From the values that it reads, this line gives for the entry ",
+            *entry_parts(finding.index[1:]),
+            " the value ",
+            *both,
+        )
+    )
     title: Parts = (f"Equation ({step.number}) of the derivation, traced at ", Math(f"t = {finding.step}"))
     yield Entry(title, "traced", Mark("fails", "does not hold"), (Formula(step.latex), said))
 
@@ -150,11 +156,10 @@ def _table(tensors: dict[str, list[Distance]]) -> Table:
     rows: list[tuple[Parts, ...]] = []
     for name, found in tensors.items():
         d = worst_of(found)
-        entry = "".join(f"[{i + 1}]" for i in d.index) or "–"
         numbers = [(value(d.found, d.noise),), (value(d.exact, d.noise),), (noise_units(d.units),)]
-        rows.append((tensor_parts(name), (mark_of(d.status),), (foreign(d.case, 40),), (entry,), *numbers))
+        rows.append((tensor_parts(name), (mark_of(d.status),), (foreign(d.case, 40),), entry_parts(d.index), *numbers))
     head = ("tensor", "verdict", "worst case", "entry", "yours", "exact", "units of noise")
-    caption = f"The worst entry of each tensor; indices begin at 1, time first. Up to {LIMIT:g} units is rounding."
+    caption = f"The worst entry of each tensor; indices are Python's, time first. Up to {LIMIT:g} units is rounding."
     anchors = tuple(f"tensor-{k}" for k in range(1, len(rows) + 1))
     return Table(tuple((h,) for h in head), tuple(rows), "llllrrr", (caption,), anchors)
 

@@ -15,7 +15,7 @@ from numeric.oracle.lookup import how_to_find
 from numeric.oracle.verdict import Verdict
 from reports.document import Block, Code, Items, Listing, Paragraph, Parts, Section, Table
 from reports.parts.foreign import foreign
-from reports.parts.judged_tensors import tensor_parts, value, worst_of
+from reports.parts.judged_tensors import entry_parts, tensor_parts, value, worst_of
 from reports.prose import joined, prose
 
 __all__ = ["meaning", "reproduce_section", "why_section"]
@@ -149,13 +149,14 @@ def _about(case: Case) -> Iterator[Block]:
 
 
 def _entry(d: Distance) -> Block:
-    index = "".join(f"[{i + 1}]" for i in d.index)
     parts = joined([("yours ", value(d.found, d.noise)), ("exact ", value(d.exact, d.noise))])
     return Paragraph(
         (
             "Its worst entry, ",
             *tensor_parts(d.tensor),
-            f"{index}: ",
+            " at ",
+            *entry_parts(d.index),
+            ": ",
             *parts,
             ", in hexadecimal ",
             Code(d.exact.hex()),
@@ -166,15 +167,16 @@ def _entry(d: Distance) -> Block:
 
 def _python(verdict: Verdict, cell: Cell, case: Case, d: Distance | None, source: str) -> str:
     """The case found, the implementation called, and judged on it alone."""
-    lines, find = ["import derive", "import numeric.oracle", ""], how_to_find(case)
+    lines, find = ["import numeric.oracle", ""], how_to_find(case)
     call = "implementation"
     if _PYTHON.fullmatch(verdict.implementation):
         module, _, name = verdict.implementation.partition(":")
-        lines.insert(2, f"from {module} import {name.split('.')[0]}")
+        lines.insert(1, f"from {module} import {name.split('.')[0]}")
         call = name
     else:
         lines += ["implementation = ...  # yours: a function of a case"]
     if not (cell.name in cells() and load(cell.name) == cell):
+        lines.insert(0, "import derive")
         lines.append(f"cell = derive.load({(source or f'{cell.name}.cell')!a})")
     if not find.startswith("numeric.oracle."):
         find = "...  # read it from its file, numeric.oracle.read_cases(folder).cases"
