@@ -52,7 +52,7 @@ def characters(page: str) -> set[str]:
     found: set[str] = set()
     for math in re.findall(r"<math.*?</math>", page, re.DOTALL):
         shown = re.sub(r"<annotation.*?</annotation>|<[^>]*>", "", math, flags=re.DOTALL)
-        found |= set(html.unescape(shown))
+        found |= set(html.unescape(shown)) | ({"√"} if re.search("<m(?:sqrt|root)", math) else set())
     return found | {italic for letter in found for italic in _italic(letter)}
 
 

@@ -1,7 +1,8 @@
 """A document as a PDF on A4, typeset by Typst, which comes as one Python package: no TeX, no browser, no network.
 
 The document is handed to Typst as data; the only code that Typst runs is ``typst/report.typ``, whatever the document
-says.  It reads no file but that one and ``typst/formula.typ``.
+says.  It reads no file but that one and ``typst/formula.typ``.  The PDF is tagged (PDF/UA-1): it has an outline, every
+formula has its LaTeX as a description and every drawing its own, and Typst refuses it if a letter has no glyph.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ def to_pdf(document: Document, *, explicit: bool = False, numbers: bool = False)
     """
     typst = _typst()
     content = Content(document, _glyphs(), explicit, numbers)
-    return typst.compile(**_source(content), format="pdf", timestamp=0)  # undated: the same bytes at any time
+    try:
+        # undated: the same bytes at any time
+        return typst.compile(**_source(content), format="pdf", timestamp=0, pdf_standards="ua-1")
+    finally:
+        _forget()
 
 
 def _source(content: Content) -> dict[str, Any]:
@@ -38,7 +43,7 @@ def _source(content: Content) -> dict[str, Any]:
         "input": str(_CODE / "report.typ"),
         "root": str(_CODE),
         "sys_inputs": {"document": json.dumps(content.data())},
-        "font_paths": [str(font.parent) for font in _fonts()],
+        "font_paths": _fonts(),
         "ignore_system_fonts": True,
     }
 
@@ -52,8 +57,15 @@ def _typst() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _fonts() -> tuple[Path, ...]:
-    """Fonts for what Typst's own do not have: STIX Two Math and DejaVu Sans; the packages are not imported."""
+def _fonts() -> Any:
+    """Typst's own fonts, and those for what they do not have."""
+    folders = [str(path.parent) for path in _font_files()]
+    return _typst().Fonts(include_system_fonts=False, font_paths=folders)
+
+
+@lru_cache(maxsize=1)
+def _font_files() -> tuple[Path, ...]:
+    """STIX Two Math and DejaVu Sans, which come with packages that are not imported here."""
     places = (("ziamath", "fonts/STIXTwoMath-Regular.ttf"), ("matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf"))
     found = [Path(spec.origin).parent / path for name, path in places if (spec := find_spec(name)) and spec.origin]
     return tuple(path for path in found if path.is_file())
@@ -64,4 +76,17 @@ def _glyphs() -> frozenset[int]:
     """The code points of those fonts."""
     from fontTools.ttLib import TTFont
 
-    return frozenset().union(*(TTFont(path, lazy=True).getBestCmap() for path in _fonts()))
+    return frozenset().union(*(TTFont(path, lazy=True).getBestCmap() for path in _font_files()))
+
+
+def _forget() -> None:
+    """Typst keeps what it computed for a document, some 70 MB, until ten other ones were compiled; these are empty."""
+    typst = _typst()
+    compiler = typst.Compiler(font_paths=_no_fonts(), ignore_system_fonts=True)
+    for _ in range(11):
+        compiler.compile(b" ", format="svg")
+
+
+@lru_cache(maxsize=1)
+def _no_fonts() -> Any:
+    return _typst().Fonts(include_system_fonts=False, include_embedded_fonts=False)

@@ -219,6 +219,8 @@ def test_the_font_has_every_letter_that_is_shown(tanh):
     assert ord("h") in needed
     assert 0x210E in needed  # h in italics
     assert embedded_font("abc") == embedded_font("cba")
+    assert "√" in characters(inline(r"\sqrt{x}"))  # what a root is drawn with stands in no text
+    assert "√" not in characters(inline("x"))
 
 
 # ------------------------------------------------------------------------------------------------------------- HTML

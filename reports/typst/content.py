@@ -37,6 +37,7 @@ from reports.typst.lines import displayed, within_line
 __all__ = ["Content"]
 
 Data = dict[str, Any]
+_NAMELESS = "–"  # instead of an empty title
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Content:
         first, *rest = document.sections
         return {
             "name": self._text(document.name),
-            "title": self._text(document.title),
+            "title": self._text(document.title).strip() or _NAMELESS,
             "kicker": self._text(document.kicker),
             "verdict": self._inline(document.verdict),
             "first": self._section(first),
@@ -113,7 +114,7 @@ class Content:
 
     def _section(self, section: Section) -> Data:
         return {
-            "title": self._text(section.title),
+            "title": self._text(section.title).strip() or _NAMELESS,
             "anchor": section.anchor,
             "blocks": self._blocks(section.blocks),
             "sections": [self._section(part) for part in section.sections],
@@ -135,7 +136,7 @@ class Content:
             case Table():
                 yield self._table(block)
             case Figure(svg=svg, caption=caption, alt=alt, data=data):
-                yield {"kind": "figure", "svg": standalone(svg), "alt": alt, "caption": self._parts(caption)}
+                yield {"kind": "figure", "svg": standalone(svg), "alt": self._text(alt) or _NAMELESS, "caption": self._parts(caption)}
                 if data is not None and self.numbers:
                     yield self._table(data)
             case Listing(text=text, language=language, title=title) if language != "latex":
@@ -145,6 +146,7 @@ class Content:
             case Fold(title=title, blocks=blocks):
                 yield {"kind": "fold", "title": self._text(title), "blocks": self._blocks(blocks)}
             case Entry(title=title, anchor=anchor, mark=mark, blocks=blocks):
+                title = title if any(_is_visible(part) for part in title) else (_NAMELESS,)
                 shown = {"title": self._parts(title), "anchor": anchor, "mark": self._inline(mark)}
                 yield {"kind": "entry", **shown, "blocks": self._blocks(blocks)}
 
@@ -181,6 +183,17 @@ class Content:
             for line in block.lines
         ]
         return {"kind": "code-lines", "lines": lines}
+
+
+def _is_visible(part: Inline) -> bool:
+    match part:
+        case str():
+            return bool(part.strip())
+        case Code(text=text) | Mark(text=text) | Math(latex=text):
+            return bool(text.strip())
+        case Link(parts=parts):
+            return any(map(_is_visible, parts))
+    return True
 
 
 def _anchors(blocks: tuple[Block, ...], numbers: bool) -> Iterator[str]:

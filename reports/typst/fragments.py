@@ -40,13 +40,12 @@ def _broken(latex: str, before: tuple[str, ...], after: str = "") -> list[str]:
     for token in _TOKEN.findall(latex):
         depth += (token == "{") - (token == "}")
         if depth == 0 and token in before and not _OPENING.fullmatch(last):
-            pieces[-1], token = pieces[-1].strip(), f"{{}} {token}"
-            pieces.append("")
+            pieces.append("{} ")
         pieces[-1] += token
         if depth == 0 and token == after:
             pieces.append("")
         last = token.strip()[-8:] or last
-    return [piece for piece in pieces if piece.strip(" {}")]
+    return [piece.strip() for piece in pieces if piece.strip(" {}")]
 
 
 def _loosened(latex: str) -> str:

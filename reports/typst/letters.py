@@ -1,7 +1,7 @@
 """Text that can be printed: every letter has a glyph, and no word is longer than a line.
 
-What has no glyph, and what would change the direction of the line, is said instead of shown: a picture by its name, a
-letter by its number, ``⟨U+202E⟩``.
+What has no glyph, what would change the direction of the line, and an accent that belongs to no letter that has it, is
+said instead of shown: a picture by its name, anything else by its number, ``⟨U+202E⟩``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["breakable", "printable", "words"]
 
 _LONGEST = 24  # letters of a word that is not broken
 _PIECE = re.compile(rf"[^\W_]{{{_LONGEST}}}|[^\w\s]+|_+")  # after these a longer word may be broken
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Mn", "Mc", "Me"})
 _ALLOWED = "\n\t"
 _CHOSEN_FORM = re.compile("[\ufe00-\ufe0f]")  # after a letter: which form of it is meant
 
@@ -26,6 +26,7 @@ def printable(text: str, glyphs: Collection[int] | None = None) -> str:
     ('a⟨U+202E⟩b', '⟨rocket⟩')
     """
     text = _CHOSEN_FORM.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = unicodedata.normalize("NFC", text)
     return "".join(c if _is_seen(c, glyphs) else f"⟨{_said(c)}⟩" for c in text)
 
 

@@ -91,7 +91,7 @@ def _parts(latex: str) -> tuple[str, ...]:
 
 def _piece(latex: str, glyphs: Glyphs, display: bool) -> dict[str, Any] | None:
     node = tree(latex, display)
-    return None if node is None else {"tree": _seen(node, glyphs), "latex": printable(latex, glyphs)}
+    return None if node is None else {"tree": _seen(node, glyphs), "latex": printable(latex, glyphs).strip() or "{}"}
 
 
 def _seen(part: Any, glyphs: Glyphs) -> Any:

@@ -1,4 +1,4 @@
-r"""LaTeX as a tree that ``formula.typ`` typesets: the MathML that :mod:`reports.mathml` shows, turned into Typst's terms.
+r"""LaTeX as a tree that ``formula.typ`` typesets: the MathML that a browser is given, turned into Typst's terms.
 
 One reading of LaTeX for every format: what a browser shows and what is printed come from the same MathML.  A node is
 a list, its kind first: ``["symbol", "h"]``, ``["fraction", above, below, "display"]``.  Nothing in it is code.
@@ -28,11 +28,13 @@ _SELECTORS = "\ufe00\ufe01"  # which form of a letter is meant
 _APPLY, _NOTHING = "\u2061", "\u2062\u2063\u2064\u200b"
 _OPENING, _CLOSING, _BARS = "([{⟨⌈⌊⟦", ")]}⟩⌉⌋⟧", "|‖∣∥/\\⁄∖"
 _FENCES = frozenset(_OPENING + _CLOSING + _BARS + "\u2063")
-_LARGE = frozenset("∑∏∐⋃⋂⨁⨂⨀⋁⋀")
+_LARGE = frozenset("∑∏∐⋃⋂⨁⨂⨀⋁⋀∫∬∭∮")
 _ARROWS = frozenset("→←↔⇒⇐⇔⟶⟵⟷⟹⟸⟺↦")
-_ACCENTS = {"ˆ": "\u0302", "^": "\u0302", "\u0302": "\u0302", "˜": "\u0303", "~": "\u0303", "¯": "\u0304", "‾": "\u0304",
-            "˙": "\u0307", "¨": "\u0308", "˘": "\u0306", "ˇ": "\u030c", "˚": "\u030a", "´": "\u0301", "`": "\u0300",
-            "\u20d7": "\u20d7", "→": "\u20d7", "⃗": "\u20d7"}  # fmt: skip
+_ACCENTS = {
+    "ˆ": "\u0302", "^": "\u0302", "\u0302": "\u0302", "˜": "\u0303", "~": "\u0303", "¯": "\u0304", "‾": "\u0304",
+    "˙": "\u0307", "¨": "\u0308", "˘": "\u0306", "ˇ": "\u030c", "˚": "\u030a", "´": "\u0301", "`": "\u0300",
+    "\u20d7": "\u20d7", "→": "\u20d7",
+}  # fmt: skip
 _LINES = frozenset("\u0332\u0305_―")  # over or under what they stand at, as long as it is
 _BRACES = {"⏞": "overbrace", "⏟": "underbrace", "⎴": "overbracket", "⎵": "underbracket"}
 
@@ -113,7 +115,7 @@ def _operator(element: ElementTree.Element, text: str) -> Node:
     form = {"prefix": "opening", "postfix": "closing"}.get(element.get("form", ""), "")
     if form:
         return ["sign", text, form]
-    if (left, right) == (0.0, 0.0):
+    if (left, right) == (0.0, 0.0) and text not in _LARGE:
         return ["sign", text, "normal"]
     if left and right and text in "⋯…":
         return ["row", ["space", left], ["sign", text, "normal"], ["space", right]]
