@@ -61,8 +61,10 @@ def _of_step(derivation: Derivation, mutant: Mutant) -> Iterator[WrongLine]:
     b = mutant.backward
     wrong = _by_name(write_steps(derivation.cell, b.program, b, derivation.cost))
     for key, step in _by_name(derivation.steps).items():
-        if key in wrong and wrong[key].latex != step.latex:
-            yield WrongLine(step.number, step.sentence, wrong[key].latex, step.latex)
+        # what nothing reaches has no step of its own in the wrong derivation
+        shown = wrong[key].latex if key in wrong else f"{step.latex.partition(' = ')[0]} = 0"
+        if shown != step.latex:
+            yield WrongLine(step.number, step.sentence, shown, step.latex)
 
 
 def _by_name(steps: tuple[Step, ...]) -> Mapping[tuple[str, str], Step]:
