@@ -1,6 +1,7 @@
 """What people read: a report of a cell's derivation, its proof and its numbers, and the command ``bptt``.
 
-``build_report`` makes a :class:`Document`, which has no format; ``to_html`` and ``to_markdown`` write it down.  The
+``build_report`` makes a :class:`Document`, which has no format, ``verdict_document`` one of what the oracle says, and
+``verification_document`` one of a verified derivation; ``to_html`` and ``to_markdown`` write it down.  The
 names are imported when they are first used, so that the command starts at once.
 """
 
@@ -14,14 +15,18 @@ if TYPE_CHECKING:
     from reports.document import Document
     from reports.html import to_html
     from reports.markdown import to_markdown
+    from reports.parts.judged import verdict_document
+    from reports.parts.verified import verification_document
 
-__all__ = ["Document", "build_report", "to_html", "to_markdown"]
+__all__ = ["Document", "build_report", "to_html", "to_markdown", "verdict_document", "verification_document"]
 
 _HOME = {
     "Document": "reports.document",
     "build_report": "reports.build",
     "to_html": "reports.html",
     "to_markdown": "reports.markdown",
+    "verdict_document": "reports.parts.judged",
+    "verification_document": "reports.parts.verified",
 }
 
 

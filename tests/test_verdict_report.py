@@ -193,12 +193,12 @@ def test_what_is_not_decided_is_no_mistake(verdicts, status, words):
 
 def test_right_in_another_layout_is_no_mistake(verdicts):
     seen = verdicts("step")
-    convention = "right, but W_hh stands there as its transpose"
+    convention = "right, in another layout: W_hh as its transpose"
     verdict = replace(seen, diagnosis=replace(seen.diagnosis, mistake=None, places=(), convention=convention))
     found = verdict_document(verdict, CELL, CASES)
     assert found.verdict.verdict == "open"
-    assert "right, in another layout" in found.verdict.text
-    assert "another convention" in text_of(found)
+    assert found.verdict.text == "right in another layout"
+    assert lead(found) == "The numbers are right, in another layout: W_{hh} as its transpose."
 
 
 def test_what_is_left_out_is_told(document, verdicts):
@@ -252,7 +252,7 @@ def test_the_wrong_equation_stands_beside_the_right_one(document, name, wrong, w
 def test_two_mistakes_are_two_equations(document):
     entries = [b for b in document("pair").blocks() if isinstance(b, Entry)]
     assert len(entries) == 2
-    assert "Two mistakes together" in text_of(document("pair"))
+    assert "Mistakes that are known as" in text_of(document("pair"))
 
 
 def test_a_wrong_loop_has_no_wrong_equation(document):
@@ -270,9 +270,7 @@ def test_a_wrong_line_of_a_trace_stands_with_its_equation(document):
     assert "at t = 3" in text_of(found)
 
 
-CELLS = {"tanh_rnn": CELL} | {
-    n: ODD[n] for n in ("neither", "no parameters", "products of states")
-}
+CELLS = {"tanh_rnn": CELL} | {n: ODD[n] for n in ("neither", "no parameters", "products of states")}
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -137,12 +137,12 @@ def _ledger(arguments: argparse.Namespace) -> tuple[int, str]:
 
 def _uncovered(document: str, book: str) -> list[tuple[int, str, str]]:
     """What a text has, and a book has no row for."""
-    from derive.claims import read_book
+    from derive.claims import load_book
 
     from reports.ledger_coverage import uncovered
 
-    found = opened(book, lambda: read_book(Path(book)))
-    return list(opened(document, lambda: uncovered(Path(document), found)))
+    found = opened(book, lambda: load_book(book))
+    return list(opened(document, lambda: uncovered(document, found)))
 
 
 REPORT = Command(

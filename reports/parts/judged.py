@@ -8,6 +8,7 @@ from derive.cell import Cell
 from numeric.noise import LIMIT
 from numeric.oracle.case import Case
 from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, SUSPECT, UNDECIDABLE, worst
+from numeric.oracle.families import default_cases
 from numeric.oracle.verdict import Verdict
 from reports.document import Block, Code, Document, Link, Mark, Paragraph, Parts, Section, Table
 from reports.parts.foreign import foreign
@@ -24,14 +25,14 @@ _NAMED = 6
 
 
 def verdict_document(
-    verdict: Verdict, cell: Cell, cases: Sequence[Case], *, command: str = "", source: str = ""
+    verdict: Verdict, cell: Cell, cases: Sequence[Case] | None = None, *, command: str = "", source: str = ""
 ) -> Document:
     """The document of a verdict on an implementation of ``cell``.
 
-    ``cases`` are those that were judged; ``command`` is the line that judges it again, ``source`` what names the cell
-    on a command line, where there is any.
+    ``cases`` are those that were judged, the default ones where left out; ``command`` is the line that judges it again,
+    ``source`` what names the cell on a command line, where there is any.
     """
-    by_id = {case.id: case for case in cases}
+    by_id = {case.id: case for case in (default_cases(cell) if cases is None else cases)}
     sections = [_answer(verdict, cell)]
     if verdict.judged:
         sections.append(where_section(verdict, cell))
@@ -53,7 +54,7 @@ def _overall(verdict: Verdict) -> Mark:
     if not verdict.judged:
         return Mark("open", "nothing was judged")
     if verdict.diagnosis.convention:
-        return Mark("open", "right, in another layout")
+        return Mark("open", "right in another layout")
     return {
         AGREES: Mark("holds", "agrees"),
         DISAGREES: Mark("fails", "disagrees"),
@@ -70,13 +71,17 @@ def _answer(verdict: Verdict, cell: Cell) -> Section:
     blocks: list[Block] = [Paragraph(_lead(verdict, cell), "lead")]
     if verdict.mistake:
         known = joined([(Code(name),) for name in verdict.mistake.split("+")], last=" and ")
-        head = "This mistake is known as " if "+" not in verdict.mistake else "Two mistakes together: "
-        why: Parts = ("; ", Link(("why",), "why"), " it is wrong, and on which smallest network.")
-        blocks.append(Paragraph((head, *known, *why)))
+        blocks.append(Paragraph((*_head(verdict), *known, "; ", Link(("why",), "why"), " it is wrong.")))
     if verdict.judged:
         blocks.append(_summary(verdict, cell))
     blocks.append(Paragraph(tuple(_extent(verdict))))
     return Section("The answer", "verdict", tuple(blocks))
+
+
+def _head(verdict: Verdict) -> Parts:
+    if verdict.diagnosis.convention:
+        return ("Where the layout of the cell is asked for, this is a mistake, known as ",)
+    return ("This mistake is known as " if "+" not in (verdict.mistake or "") else "Mistakes that are known as ",)
 
 
 def _lead(verdict: Verdict, cell: Cell) -> Parts:
@@ -89,7 +94,7 @@ def _lead(verdict: Verdict, cell: Cell) -> Parts:
             f"{who} computes what {verdict.cell} says: every number is as near to the exact one as rounding allows.",
         )
     if found.convention:
-        return ("The numbers are right, but in another layout: ", *prose(foreign(found.convention), names), ".")
+        return ("The numbers are ", *prose(foreign(found.convention), names), ".")
     if found.mistake:
         return (f"{who} is wrong: ", *said(foreign(found.sentence), cell), ".")
     if verdict.status == SUSPECT:

@@ -81,7 +81,8 @@ def _equations(verdict: Verdict, cell: Cell, names: tuple[str, ...]) -> Iterator
     derivation = differentiate(cell)
     for finding in traced:
         yield from _traced(finding, derivation)
-    for k, mutant in enumerate(mutants_of(derivation, verdict.diagnosis.places), 1):
+    places = () if verdict.diagnosis.convention else verdict.diagnosis.places
+    for k, mutant in enumerate(mutants_of(derivation, places), 1):
         lines = wrong_lines(derivation, mutant)
         if lines:
             yield _equation(lines, mutant, k, cell, names)
@@ -156,12 +157,13 @@ def _table(tensors: dict[str, list[Distance]]) -> Table:
     rows: list[tuple[Parts, ...]] = []
     for name, found in tensors.items():
         d = worst_of(found)
-        numbers = [(value(d.found, d.noise),), (value(d.exact, d.noise),), (noise_units(d.units),)]
-        rows.append((tensor_parts(name), (mark_of(d.status),), (foreign(d.case, 40),), entry_parts(d.index), *numbers))
-    head = ("tensor", "verdict", "worst case", "entry", "yours", "exact", "units of noise")
+        numbers = (noise_units(d.units),), (value(d.found, d.noise),), (value(d.exact, d.noise),)
+        place = entry_parts(d.index), (foreign(d.case, 40),)
+        rows.append((tensor_parts(name), (mark_of(d.status),), *numbers, *place))
+    head = ("tensor", "verdict", "units of noise", "yours", "exact", "entry", "worst case")
     caption = f"The worst entry of each tensor; indices are Python's, time first. Up to {LIMIT:g} units is rounding."
     anchors = tuple(f"tensor-{k}" for k in range(1, len(rows) + 1))
-    return Table(tuple((h,) for h in head), tuple(rows), "llllrrr", (caption,), anchors)
+    return Table(tuple((h,) for h in head), tuple(rows), "llrrrll", (caption,), anchors)
 
 
 def _drawing(tensors: dict[str, list[Distance]]) -> Figure:

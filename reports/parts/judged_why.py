@@ -40,7 +40,13 @@ def why_section(verdict: Verdict, cell: Cell) -> Section:
     blocks: list[Block] = []
     if found.convention:
         blocks.append(
-            Paragraph(("The numbers are those of another convention: ", *prose(foreign(found.convention), names), "."))
+            Paragraph(
+                (
+                    "What is returned is ",
+                    *prose(foreign(found.convention), names),
+                    ". Turned into the layout that was asked for, it is the exact gradient.",
+                )
+            )
         )
     if found.mistake:
         blocks += _named(verdict, names)
@@ -138,7 +144,7 @@ def _about(case: Case) -> Iterator[Block]:
         (("what it is for",), (foreign(case.purpose),)),
         (("sizes",), prose(sizes)),
         (("loss",), (f"{case.loss.replace('_', ' ')}, at {case.at} step, {case.reduction}",)),
-        (("numbers",), (case.dtype,)),
+        (("stored as",), (case.dtype,)),
     ]
     if case.lengths is not None:
         rows.append((("lengths",), (", ".join(map(str, case.lengths[:20].tolist())),)))
