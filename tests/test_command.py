@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ import derive
 from derive.mistakes import plant
 from reports import cli, files
 from reports.cli import main
+from reports.document import Document, Mark, Paragraph, Section
 from reports.files import check_writable, write_files
 from reports.measure import Measured
 from reports.progress import Progress
@@ -155,6 +157,42 @@ def test_a_refuted_report_is_written_all_the_same(capsys, monkeypatch, proof):
     assert main(["report", "tanh_rnn", "-o", "r.html"]) == 1
     assert capsys.readouterr().out == "r.html: tanh_rnn refuted\n"
     assert "Do not rely on" in Path("r.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def ledger(monkeypatch):
+    """A ledger without the work, which comes to what is said."""
+
+    def comes_to(verdict, missing=()):
+        section = Section("Claims", "claims", (Paragraph(("one",)),))
+        document = Document("textbook", "A textbook", Mark(verdict, "decided"), (section,))
+        modules = {
+            "reports.ledger": {"build_ledger": lambda book, report: document},
+            "derive.claims": {"load_book": lambda book: book},
+            "reports.ledger_coverage": {"uncovered": lambda text, book: list(missing)},
+        }
+        for name, contents in modules.items():
+            monkeypatch.setitem(sys.modules, name, SimpleNamespace(**contents))
+
+    return comes_to
+
+
+@pytest.mark.parametrize(("verdict", "status"), [("holds", 0), ("fails", 1), ("open", 4)])
+def test_a_ledger_is_written_and_named(capsys, ledger, verdict, status):
+    ledger(verdict)
+    assert main(["report", "--ledger"]) == status
+    assert main(["report", "--ledger", "-o", "mine.md"]) == status
+    assert main(["report", "--ledger", "book.toml"]) == status
+    assert sorted(os.listdir()) == ["book.html", "mine.md", "textbook.html"]
+    assert capsys.readouterr().out.splitlines()[0] == "textbook.html: textbook decided"
+
+
+def test_what_has_no_row_in_a_book_is_listed(capsys, ledger):
+    ledger("holds", [(7, "formula", "x = 1")])
+    assert main(["report", "--ledger", "book.toml", "--against", "text.md"]) == 4
+    assert capsys.readouterr().out.splitlines()[1] == "text.md:7: formula without a row: x = 1"
+    ledger("holds")
+    assert main(["report", "--ledger", "book.toml", "--against", "text.md"]) == 0
 
 
 # ----------------------------------------------------------------------------------------------------------- errors

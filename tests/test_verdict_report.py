@@ -26,7 +26,7 @@ from reports.markdown import to_markdown
 from reports.mathml import displayed
 from reports.parts.foreign import foreign
 from reports.parts.judged import verdict_document
-from reports.parts.verified import verification_document
+from reports.parts.verified import in_order_of, verification_document
 from reports.said import said
 from reports.written import written
 from reports.wrong_lines import mutants_of, wrong_lines
@@ -401,6 +401,22 @@ def test_one_wrong_line_is_the_one_red_line():
     assert "Without a line: dW_xh, db, dW_hy" in words
     assert "<b>" not in to_html(found)
     assert "<b>" not in outside_code(to_markdown(found, "v").text)
+
+
+def test_the_right_line_has_its_terms_in_the_order_of_the_wrong_one():
+    found = verification_document(derive.verify(ONE_WRONG, CELL))
+    wrong, well = formulas(found)[:2]
+    assert well == wrong.replace(r"W_{hh} \,", r"W_{hh}^{\top} \,")
+    for yours, expected in (("a = x - y", "a = z + y"), ("a = x", "a = y + z"), ("a = (x + y)*z", "a = x*z + y*z")):
+        assert in_order_of(yours, expected) == expected
+
+
+def test_a_convention_of_a_whole_file_is_told():
+    text = (EXAMPLES[0].parent / "lstm_gates.backward").read_text(encoding="utf-8")
+    seen = derive.verify(text, "lstm")
+    assert seen.notes
+    found = text_of(verification_document(seen))
+    assert "as this file uses it throughout" in found
 
 
 def test_a_right_derivation_has_no_red_line():

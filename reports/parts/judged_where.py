@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -162,6 +163,8 @@ def _table(tensors: dict[str, list[Distance]]) -> Table:
         rows.append((tensor_parts(name), (mark_of(d.status),), *numbers, *place))
     head = ("tensor", "verdict", "units of noise", "yours", "exact", "entry", "worst case")
     caption = f"The worst entry of each tensor; indices are Python's, time first. Up to {LIMIT:g} units is rounding."
+    if any(worst_of(found).units == math.inf for found in tensors.values()):
+        caption += " An infinite error is one of an entry that must be exactly zero, or that is no number."
     anchors = tuple(f"tensor-{k}" for k in range(1, len(rows) + 1))
     return Table(tuple((h,) for h in head), tuple(rows), "llrrrll", (caption,), anchors)
 

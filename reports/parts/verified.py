@@ -32,7 +32,7 @@ from reports.parts.foreign import foreign
 from reports.prose import joined, prose
 from reports.said import said
 
-__all__ = ["verification_document"]
+__all__ = ["in_order_of", "verification_document"]
 
 _KNOWN = frozenset(row.name for row in CATALOGUE)
 _LETTERS = 200
@@ -145,7 +145,7 @@ def _entry(line: VerifiedLine, cell: Cell) -> Entry:
         blocks.append(Paragraph((*prose(line.note, tuple(cell.parameters)), "."), "lead"))
     blocks += _stated("What it says:", line.text, cell)
     if line.expected:
-        blocks += _stated("What it should say:", line.expected, cell)
+        blocks += _stated("What it should say:", in_order_of(line.text, line.expected), cell)
     if line.difference:
         blocks.append(Paragraph(("Right minus yours: ", Code(foreign(line.difference)))))
     if line.counterexample:
@@ -161,6 +161,35 @@ def _stated(words: str, text: str, cell: Cell) -> Iterator[Block]:
     latex = line_latex(text, cell)
     if latex is not None:
         yield Formula(latex)
+
+
+def in_order_of(yours: str, expected: str) -> str:
+    """The right equation with its terms in the order of the wrong one, so that they differ where the mistake is.
+
+    >>> in_order_of("a = x + W @ y", "a = W.T @ y + x")
+    'a = x + W.T @ y'
+    """
+    left, equals, right = expected.partition(" = ")
+    theirs, terms = _terms(yours.partition("=")[2].strip()), _terms(right)
+    kept = [term for term in theirs if term in terms]
+    if len(theirs) != len(terms) or len(kept) != len(terms) - 1 or len(set(terms)) != len(terms):
+        return expected
+    (other,) = (term for term in terms if term not in kept)
+    return left + equals + " + ".join(term if term in terms else other for term in theirs)
+
+
+def _terms(text: str) -> list[str]:
+    """The terms of a sum without differences; the whole text where there are any."""
+    out, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([") - (letter in ")]")
+        if depth == 0 and letter == "-":
+            return [text]
+        if depth == 0 and letter == "+":
+            out.append("")
+        else:
+            out[-1] += letter
+    return [term.strip() for term in out]
 
 
 def _counterexample(found: Counterexample) -> Iterator[Block]:
