@@ -7,11 +7,12 @@ from collections.abc import Callable
 from derive.cell import Cell
 from derive.derivation import Derivation, differentiate
 from derive.prove import Proof, prove
-from reports.document import Document
+from reports.document import Document, Section
 from reports.measure import Measured, measure
 from reports.parts.basis import basis_section
 from reports.parts.cell import cell_section
-from reports.parts.numbers import figure_section, numbers_section
+from reports.parts.numbers import numbers_section
+from reports.parts.pictures import flow
 from reports.parts.proof import proof_section
 from reports.parts.shown import Shown
 from reports.parts.steps import derivation_section
@@ -46,7 +47,7 @@ def assemble(derivation: Derivation, proof: Proof, measured: Measured, seed: int
             derivation_section(derivation, shown, measured.sizes),
             proof_section(proof),
             numbers_section(cell, measured, seed),
-            figure_section(measured, seed),
+            Section("How far the gradient reaches", "reach", (flow(derivation, measured, seed),)),
             basis_section(proof, seed),
         ),
     )
