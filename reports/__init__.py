@@ -1,7 +1,7 @@
 """What people read: a report of a cell's derivation, its proof and its numbers, and the command ``bptt``.
 
 ``build_report`` makes a :class:`Document`, which has no format, ``verdict_document`` one of what the oracle says, and
-``verification_document`` one of a verified derivation; ``to_html`` and ``to_markdown`` write it down.  The
+``verification_document`` one of a verified derivation; ``to_html``, ``to_markdown`` and ``to_pdf`` write it down.  The
 names are imported when they are first used, so that the command starts at once.
 """
 
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from reports.markdown import to_markdown
     from reports.parts.judged import verdict_document
     from reports.parts.verified import verification_document
+    from reports.pdf import to_pdf
 
-__all__ = ["Document", "build_report", "to_html", "to_markdown", "verdict_document", "verification_document"]
+__all__ = ["Document", "build_report", "to_html", "to_markdown", "to_pdf", "verdict_document", "verification_document"]
 
 _HOME = {
     "Document": "reports.document",
     "build_report": "reports.build",
     "to_html": "reports.html",
     "to_markdown": "reports.markdown",
+    "to_pdf": "reports.pdf",
     "verdict_document": "reports.parts.judged",
     "verification_document": "reports.parts.verified",
 }

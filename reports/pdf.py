@@ -76,7 +76,11 @@ def _glyphs() -> frozenset[int]:
     """The code points of those fonts."""
     from fontTools.ttLib import TTFont
 
-    return frozenset().union(*(TTFont(path, lazy=True).getBestCmap() for path in _font_files()))
+    found: set[int] = set()
+    for path in _font_files():
+        with TTFont(path, lazy=True) as font:
+            found |= set(font.getBestCmap())
+    return frozenset(found)
 
 
 def _forget() -> None:

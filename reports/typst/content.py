@@ -136,7 +136,12 @@ class Content:
             case Table():
                 yield self._table(block)
             case Figure(svg=svg, caption=caption, alt=alt, data=data):
-                yield {"kind": "figure", "svg": standalone(svg), "alt": self._text(alt) or _NAMELESS, "caption": self._parts(caption)}
+                yield {
+                    "kind": "figure",
+                    "svg": standalone(svg),
+                    "alt": self._text(alt) or _NAMELESS,
+                    "caption": self._parts(caption),
+                }
                 if data is not None and self.numbers:
                     yield self._table(data)
             case Listing(text=text, language=language, title=title) if language != "latex":

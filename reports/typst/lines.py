@@ -18,7 +18,10 @@ from reports.typst.mathematics import tree
 __all__ = ["displayed", "within_line"]
 
 _SHORT = 34  # a formula in a line up to this width is never broken
+_WIDE = 60  # from here on it may be wider than the paper
+_TALL = (["fraction"], ["style"], ["matrix"], ["aligned"], ["fenced"])
 _ALIGNED = re.compile(r"\s*\\begin\{aligned\}(.*)\\end\{aligned\}\s*", re.DOTALL)
+_STYLE = re.compile(r"\\(?:display|text)style(?![A-Za-z])")  # of everything after it
 Glyphs = Collection[int] | None
 
 
@@ -28,11 +31,12 @@ def within_line(latex: str, glyphs: Glyphs) -> dict[str, Any]:
     terms = [latex]
     if width(latex) > _SHORT and len(found) == 1:
         first, *rest = (part for term in found[0].terms for part in _parts(term))
-        terms = [f"{found[0].left} {first}", *rest]
+        style = _STYLE.match(latex)
+        terms = [f"{found[0].left} {first}", *(f"{style[0]} {part}" if style else part for part in rest)]
     pieces = [_piece(term, glyphs, False) for term in terms]
     if None in pieces:
         return _code(latex, glyphs)
-    return {"kind": "math", "pieces": pieces}
+    return {"kind": "math", "pieces": pieces, "wide": any(width(term) > _WIDE for term in terms)}
 
 
 def displayed(latex: str, glyphs: Glyphs) -> dict[str, Any]:
@@ -91,7 +95,15 @@ def _parts(latex: str) -> tuple[str, ...]:
 
 def _piece(latex: str, glyphs: Glyphs, display: bool) -> dict[str, Any] | None:
     node = tree(latex, display)
-    return None if node is None else {"tree": _seen(node, glyphs), "latex": printable(latex, glyphs).strip() or "{}"}
+    if node is None:
+        return None
+    said = printable(latex, glyphs).strip() or "{}"
+    return {"tree": _seen(node, glyphs), "latex": said, "tall": display or _is_tall(node)}
+
+
+def _is_tall(part: Any) -> bool:
+    """Whether something in a tree is higher than a line."""
+    return isinstance(part, list) and (part[:1] in _TALL or any(map(_is_tall, part)))
 
 
 def _seen(part: Any, glyphs: Glyphs) -> Any:

@@ -87,6 +87,8 @@ def _node(element: ElementTree.Element) -> Node:
             return ["root", _row(element), None]
         case "mroot":
             return ["root", _node(element[0]), _node(element[1])]
+        case "mpadded":
+            return _padded(element)
         case "mphantom":
             return ["hidden", _row(element)]
         case "mtable":
@@ -144,6 +146,12 @@ def _space(width: float) -> Node:
 def _width(element: ElementTree.Element) -> float:
     negative = re.search(r"margin-left:\s*(-[0-9.]+em)", element.get("style", ""))
     return _em(negative[1] if negative else element.get("width", "0")) or 0.0
+
+
+def _padded(element: ElementTree.Element) -> Node:
+    sides = [re.search(rf"padding-{side}:\s*([0-9.]+em)", element.get("style", "")) for side in ("left", "right")]
+    before, after = (_space(_em(side[1]) or 0.0) if side else ["row"] for side in sides)
+    return ["row", before, *_row(element)[1:], after]
 
 
 def _group(element: ElementTree.Element) -> Node:
