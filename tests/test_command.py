@@ -137,17 +137,24 @@ def test_a_report_is_written_and_named(capsys):
     assert os.listdir() == ["tanh_rnn.html"]
 
 
+def shown_beside(name):
+    """The figures of a Markdown file, which are all the files that have come with it."""
+    shown = set(re.findall(r"\]\(([^)#]+\.svg)\)", Path(name).read_text(encoding="utf-8")))
+    assert shown == {n for n in os.listdir() if n.startswith(f"{Path(name).stem}-")}
+    return shown
+
+
 @pytest.mark.usefixtures("fast")
 def test_markdown_comes_with_its_figure_if_there_is_one(capsys, monkeypatch, derivation):
     assert main(["report", "tanh_rnn", "-o", "a.MD"]) == 0
-    assert os.listdir() == ["a.MD"]
+    few = shown_beside("a.MD")
     from reports.measure import measure
 
     monkeypatch.setattr("reports.build.measure", measure)
     assert main(["report", "tanh_rnn", "-o", "b.md", "--seed", "3"]) == 0
-    assert sorted(os.listdir()) == ["a.MD", "b-gradient-norm.svg", "b.md"]
     assert "(seed 3)" in Path("b.md").read_text(encoding="utf-8")
-    assert "](b-gradient-norm.svg)" in Path("b.md").read_text(encoding="utf-8")
+    assert "b-gradient-norm.svg" in shown_beside("b.md")
+    assert len(shown_beside("b.md")) > len(few)
 
 
 @pytest.mark.usefixtures("fast")
@@ -483,6 +490,12 @@ def test_control_c_is_quiet_from_outside_too():
     assert (out, error) == (b"", b"")
 
 
+def untimed(page):
+    """A page without what was measured with a clock."""
+    page = re.sub(r"<figure>(?:(?!</figure>).)*?milliseconds.*?</figure>", "", page, flags=re.DOTALL)
+    return re.sub(r'<span class="time">[^<]*</span>', "", page)
+
+
 def test_the_same_report_whatever_the_hash_seed(here):
     command = [sys.executable, "-m", "reports", "report", "tanh_rnn", "-o"]
     started = [
@@ -493,8 +506,8 @@ def test_the_same_report_whatever_the_hash_seed(here):
     ]
     assert [child.wait(timeout=120) for child in started] == [0, 0]
     pages = [(here / f"{seed}.html").read_text(encoding="utf-8") for seed in ("1", "2")]
-    first, second = (re.sub(r'<span class="time">[^<]*</span>', "", page) for page in pages)
-    assert first == second
+    assert untimed(pages[0]) == untimed(pages[1])
+    assert len(untimed(pages[0])) > 0.8 * len(pages[0])
 
 
 # ---------------------------------------------------------------------------------------------------- own derivations
