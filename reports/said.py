@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from derive.cell import Cell
 from derive.handwritten.typeset import expression_latex
 from derive.latex import name_latex
+from derive.mistakes.table import SENTENCES
 from reports.document import Inline, Math, Parts
 from reports.prose import prose
 
-__all__ = ["said"]
+__all__ = ["explained", "said"]
 
 _PLACE = re.compile(r"^(in the gradient of |in dL/d)(\w+)(?:\[([t0-9+-]+)\])?, (.+)$")
 _FRAMES = (
@@ -19,6 +21,43 @@ _FRAMES = (
     re.compile(r"^(the sign of )(.+)( is wrong)()()$"),
     re.compile(r"^(only the term (?:with )?)(.+)( is left)()()$"),
 )
+
+
+# What stands in the catalogue's sentences as formulas and prose alone does not know.
+_FORMULAS = {
+    "dc = dh tanh'(c)": r"\mathrm{d}c = \mathrm{d}h \odot \tanh'(c)",
+    "1 - h[t-1]^2": r"1 - h_{t-1}^2",
+    "1 - h[t]^2": r"1 - h_t^2",
+    "W.T (f'(a) dv)": r"W^{\top} (f'(a) \odot \mathrm{d}v)",
+    "W.T dv": r"W^{\top} \mathrm{d}v",
+    "W.T e": r"W^{\top} e",
+    "W e": r"W e",
+    "tanh'(c)": r"\tanh'(c)",
+    "tanh(c)": r"\tanh(c)",
+    "dl/dy": r"\partial \ell / \partial y",
+    "dc c[t-1]": r"\mathrm{d}c \odot c_{t-1}",
+    "dc c[t]": r"\mathrm{d}c \odot c_t",
+    "dc*i": r"\mathrm{d}c \odot i",
+    "dc*f": r"\mathrm{d}c \odot f",
+    "dh z": r"\mathrm{d}h \odot z",
+    "1 - z": "1 - z",
+    "dc": r"\mathrm{d}c",
+}
+_FORMULA = re.compile("|".join(rf"(?<!\w){re.escape(f)}(?!\w)" for f in sorted(_FORMULAS, key=len, reverse=True)))
+
+
+def explained(name: str, names: Collection[str] = ()) -> Parts:
+    """What a known mistake does, as the catalogue says; nothing for a name that it does not have.
+
+    >>> explained("forget-skipped")[-2:]
+    (Math(latex='\\\\mathrm{d}c \\\\odot f'), ' belongs')
+    """
+    text, done = SENTENCES.get(name, ""), 0
+    out: list[Inline] = []
+    for match in _FORMULA.finditer(text):
+        out += [*prose(text[done : match.start()], names), Math(_FORMULAS[match[0]])]
+        done = match.end()
+    return (*out, *prose(text[done:], names))
 
 
 def said(text: str, cell: Cell) -> Parts:

@@ -15,6 +15,7 @@ from oracle_cases import CELL, right, small_cases
 
 import derive
 from derive.handwritten.typeset import expression_latex, line_latex
+from derive.mistakes.table import SENTENCES
 from numeric.oracle import judge
 from numeric.oracle.mutants import Run, mutants
 from numeric.oracle.verdict import Verdict
@@ -28,7 +29,7 @@ from reports.mathml import displayed
 from reports.parts.foreign import foreign
 from reports.parts.judged import verdict_document
 from reports.parts.verified import in_order_of, verification_document
-from reports.said import said
+from reports.said import explained, said
 from reports.written import written
 from reports.wrong_lines import mutants_of, wrong_lines
 
@@ -342,6 +343,12 @@ def test_pieces_of_equations_are_mathematics(text, latex):
     shown = [p.latex for p in said(text, CELL) if not isinstance(p, str)]
     assert shown[: len(latex)] == latex
     assert all(not re.search(r"\w\[|\.T", p) for p in said(text, CELL) if isinstance(p, str))
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_no_formula_of_the_catalogue_is_left_as_letters(name):
+    words = [p for p in explained(name) if isinstance(p, str)]
+    assert not any(re.search(r"\^|\.T|'\(|\[|\*|\bd[chWv]\b|[a-z]\(| - \d", text) for text in words), words
 
 
 # -------------------------------------------------------------------------------------------------- strangers' text

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from derive.cell import Cell
-from derive.mistakes import CATALOGUE, sentence
+from derive.mistakes import CATALOGUE
 from derive.mistakes.coincide import counterexample_of
 from derive.parse import cells, load
 from numeric.oracle.case import Case
@@ -17,6 +17,7 @@ from reports.document import Block, Code, Items, Listing, Paragraph, Parts, Sect
 from reports.parts.foreign import foreign
 from reports.parts.judged_tensors import entry_parts, tensor_parts, value, worst_of
 from reports.prose import joined, prose
+from reports.said import explained
 
 __all__ = ["meaning", "reproduce_section", "why_section"]
 
@@ -27,10 +28,8 @@ _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
 def meaning(mistake: str, names: Sequence[str]) -> Iterator[Parts]:
     """Each name of a mistake, several joined by "+", with what it means, as far as the catalogue has it."""
     for name in mistake.split("+"):
-        said = (
-            prose(f": {sentence(name)}", names) if name in _KNOWN else (": what an implementation does, not a formula",)
-        )
-        yield Code(name), *said
+        said = explained(name, names) or ("what an implementation does, not a formula",)
+        yield Code(name), ": ", *said
 
 
 def why_section(verdict: Verdict, cell: Cell) -> Section:
@@ -60,7 +59,8 @@ def why_section(verdict: Verdict, cell: Cell) -> Section:
 
 
 def _meant(name: str, names: Sequence[str]) -> Parts:
-    return prose(f": {sentence(name)}", names) if name in _KNOWN else ()
+    found = explained(name, names)
+    return (": ", *found) if found else ()
 
 
 def _named(verdict: Verdict, names: tuple[str, ...]) -> Iterator[Block]:

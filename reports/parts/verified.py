@@ -8,7 +8,6 @@ from pathlib import PurePath
 from derive.cell import Cell
 from derive.handwritten.counterexample import Counterexample
 from derive.handwritten.typeset import line_latex
-from derive.mistakes import CATALOGUE, sentence
 from derive.tokens import normal
 from derive.verify import GIVEN, OPEN, RIGHT, WRONG, Verification, VerifiedLine
 from reports.document import (
@@ -30,11 +29,10 @@ from reports.document import (
 from reports.parts.basis import versions
 from reports.parts.foreign import foreign
 from reports.prose import joined, prose
-from reports.said import said
+from reports.said import explained, said
 
 __all__ = ["in_order_of", "verification_document"]
 
-_KNOWN = frozenset(row.name for row in CATALOGUE)
 _LETTERS = 200
 
 
@@ -120,7 +118,8 @@ def _code_lines(verification: Verification) -> Iterator[CodeLine]:
     for number, text in enumerate(texts, 1):
         line = found.get(number)
         verdict = _verdict(line) if line else ""
-        note: Parts = (Link(("wrong",), f"line-{number}"),) if verdict == "fails" else ()
+        says = _says(line, verification.cell) if line and line.says else ("wrong",)
+        note: Parts = (Link(says, f"line-{number}"),) if verdict == "fails" else ()
         yield CodeLine(number, _shown_line(text), verdict, note)
 
 
@@ -207,7 +206,7 @@ def _mistake(line: VerifiedLine) -> Iterator[Block]:
         yield Paragraph(("None of the known mistakes is exactly this line.",), "note")
         return
     names = (line.mistake, *line.also)
-    items = tuple((Code(name), *(prose(f": {sentence(name)}") if name in _KNOWN else ())) for name in names)
+    items = tuple((Code(name), *((": ", *explained(name)) if explained(name) else ())) for name in names)
     head = "The known mistake that it is:" if len(items) == 1 else "The known mistake that it is, and its other names:"
     yield Paragraph((head,))
     yield Items(items)
