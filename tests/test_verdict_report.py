@@ -230,7 +230,8 @@ def test_a_verdict_keeps_all_that_it_measured(verdicts):
         assert (f.index, f.found, f.exact, f.units) == (d.index, d.found, d.exact, d.units)
         if f.step is not None:
             assert f.step == next(t for t, u in enumerate(d.steps, 1) if u > 16)
-    assert json.loads(verdict.to_json())["distances"][0]["tensor"] == "W_hh"
+    assert json.loads(verdict.to_json(distances=True))["distances"][0]["tensor"] == "W_hh"
+    assert "distances" not in json.loads(verdict.to_json())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, SUSPECT, UNDECIDABLE
@@ -110,9 +110,15 @@ class Verdict:
     def __bool__(self) -> bool:
         return self.status == AGREES
 
-    def to_json(self) -> str:
-        """Everything, as JSON with a schema version; numbers that are not finite as strings."""
-        return json.dumps({"schema": SCHEMA} | _plain(asdict(self)), indent=2, allow_nan=False)
+    def to_json(self, *, distances: bool = False) -> str:
+        """Everything, as JSON with a schema version; numbers that are not finite as strings.
+
+        The ``distances``, a thousand of them, are left out where they are not asked for.
+        """
+        known = asdict(self if distances else replace(self, distances=()))
+        if not distances:
+            del known["distances"]
+        return json.dumps({"schema": SCHEMA} | _plain(known), indent=2, allow_nan=False)
 
     # ----------------------------------------------------------------------------------------------------------- words
 
