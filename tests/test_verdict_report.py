@@ -207,6 +207,10 @@ def test_right_in_another_layout_is_no_mistake(verdicts):
 
 
 def test_what_is_left_out_is_told(document, verdicts):
+    seen = verdicts("agrees")
+    only = replace(seen, distances=tuple(d for d in seen.distances if d.tensor in ("W_hy", "loss")))
+    assert "or asked for, of W_hh, W_xh and b." in text_of(verdict_document(only, CELL, CASES))
+    assert "or asked for" not in text_of(document("agrees"))
     assert verdicts("declines").declined
     assert "counts neither for nor against" in str(document("declines").sections[-1])
     found = text_of(document("agrees"))

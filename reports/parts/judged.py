@@ -75,6 +75,10 @@ def _answer(verdict: Verdict, cell: Cell) -> Section:
     if verdict.judged:
         blocks.append(_summary(verdict, cell))
     blocks.append(Paragraph(tuple(_extent(verdict))))
+    seen = {d.tensor for d in verdict.distances}
+    left: list[Parts] = [(Code(name),) for name in cell.parameters if name not in seen] if verdict.judged else []
+    if left:
+        blocks.append(Paragraph(("No gradient was returned, or asked for, of ", *joined(left, last=" and "), ".")))
     return Section("The answer", "verdict", tuple(blocks))
 
 
@@ -90,9 +94,7 @@ def _lead(verdict: Verdict, cell: Cell) -> Parts:
     if not verdict.judged:
         return (f"Nothing was judged: {who} declined every case.",)
     if verdict.status == AGREES:
-        return (
-            f"{who} computes what {verdict.cell} says: every number is as near to the exact one as rounding allows.",
-        )
+        return (f"{who} is right: every number that was compared is as near to the exact one as rounding allows.",)
     if found.convention:
         return ("The numbers are ", *prose(foreign(found.convention), names), ".")
     if found.mistake:
