@@ -64,7 +64,10 @@ def _time(shift: int) -> str:
 
 
 class Typesetter:
-    """LaTeX of a cell's expressions; ``scalars`` multiply without a circle."""
+    """LaTeX of a cell's expressions; ``circle`` stands between vectors that multiply entry by entry."""
+
+    circle = r" \odot "
+    added = _PRODUCT  # what is added is in brackets where it is itself a sum
 
     def __init__(self, cell: Cell, prefix: str = "d") -> None:
         self.cell, self.prefix = cell, prefix
@@ -86,9 +89,9 @@ class Typesetter:
             case Number(text=text):
                 return _number_text(text), _ATOM
             case Name(name=name):
-                return (r"\pi" if name == "pi" else name_latex(name)), _ATOM
+                return (r"\pi" if name == "pi" else self.written(name)), _ATOM
             case Indexed(name=name):
-                return name_latex(name, _time(shift_of(tree))), _ATOM
+                return self.written(name, _time(shift_of(tree))), _ATOM
             case Negative(operand=x):
                 return f"-{self._tree(x, _PRODUCT)}", _SUM
             case Transposed(operand=x):
@@ -98,7 +101,7 @@ class Typesetter:
             case Call(name=name, arguments=(x,)):
                 return self._call(name, self.tree(x)), _ATOM
             case Binary(sign="+" | "-" as sign, left=a, right=b):
-                return f"{self._tree(a, _SUM)} {sign} {self._tree(b, _PRODUCT)}", _SUM
+                return _joined(self._tree(a, _SUM), sign, self._tree(b, self.added if sign == "+" else _PRODUCT)), _SUM
             case Binary(sign="/", left=a, right=b):
                 return rf"\frac{{{self.tree(a)}}}{{{self.tree(b)}}}", _ATOM
             case Binary(sign="@", left=a, right=b):
@@ -107,9 +110,13 @@ class Typesetter:
                 if not self.is_matrix(a) and self.is_matrix(b) and not is_scaling(a, self.kinds):
                     return rf"\operatorname{{diag}}\left({self.tree(a)}\right) {self._tree(b, _PRODUCT)}", _PRODUCT
                 bare = is_scaling(a, self.kinds) or is_scaling(b, self.kinds)
-                circle = r" \cdot " if isinstance(b, Number) else r" \, " if bare else r" \odot "
+                circle = r" \cdot " if isinstance(b, Number) else r" \, " if bare else self.circle
                 return f"{self._tree(a, _PRODUCT)}{circle}{self._tree(b, _PRODUCT)}", _PRODUCT
         raise TypeError(tree)
+
+    def written(self, name: str, *indices: str) -> str:
+        """A name of the text with its time."""
+        return name_latex(name, *indices)
 
     def is_matrix(self, tree: Tree) -> bool:
         """Whether a tree is a matrix expression."""
@@ -187,7 +194,8 @@ class Typesetter:
         text = self._e(terms[0], _SUM)
         for term in terms[1:]:
             minus = term.could_extract_minus_sign()
-            text += f" - {self._e(-term, _PRODUCT)}" if minus else f" + {self._e(term, _PRODUCT)}"
+            shown = self._e(-term, _PRODUCT) if minus else self._e(term, self.added)
+            text = _joined(text, "-" if minus else "+", shown)
         return text
 
     def _mul(self, e: Expr) -> tuple[str, int]:
@@ -204,7 +212,7 @@ class Typesetter:
         vectors = sorted((f for f in e.args if f not in scalar), key=_rank)
         parts = [self._e(f, _PRODUCT) for f in scalar]
         return r" \, ".join(
-            [*parts, r" \odot ".join(self._e(f, _PRODUCT) for f in vectors)][: len(parts) + bool(vectors)]
+            [*parts, self.circle.join(self._e(f, _PRODUCT) for f in vectors)][: len(parts) + bool(vectors)]
         ), _PRODUCT
 
     def is_scalar(self, e: Expr) -> bool:
@@ -232,6 +240,11 @@ class Typesetter:
         if name in FUNCTIONS:
             return rf"{FUNCTIONS[name].latex}\left({x}\right)"
         return rf"{FUNCTIONS[name[1:]].latex}'\left({x}\right)"
+
+
+def _joined(left: str, sign: str, right: str) -> str:
+    """Two terms; what is added with a minus is subtracted."""
+    return f"{left} - {right[1:]}" if sign == "+" and right.startswith("-") else f"{left} {sign} {right}"
 
 
 def _order_of_terms(term: Expr) -> tuple[bool, bool, int, tuple[int, str]]:

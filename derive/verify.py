@@ -78,7 +78,7 @@ class Verification:
 
     ``missing`` are the gradients of parameters that no line gives; ``loss`` says which loss the file speaks of;
     ``ran`` whether the file, run as it stands at T = 3 and size 2, gives the gradients of the unrolled network (None
-    where it cannot be run: a derivative has no line).
+    where it cannot be run: a derivative has no line).  ``text`` is the file as it was handed in.
     """
 
     cell: Cell
@@ -88,6 +88,7 @@ class Verification:
     loss: str
     notes: tuple[str, ...] = ()
     ran: bool | None = None
+    text: str = ""
 
     @property
     def holds(self) -> bool:
@@ -182,7 +183,7 @@ class _Verifier:
     def __init__(self, name: str, text: str, backward: Backward, report: Callable[[str], None]) -> None:
         self.name, self.cell, self.report = name, backward.program.cell, report
         self.backward = backward
-        self.text = read(text, self.cell)
+        self.source, self.text = text, read(text, self.cell)
         self.script: Script = self.text.script
 
     def run(self) -> Verification:
@@ -202,7 +203,14 @@ class _Verifier:
         given = {x.target.name for x in self.script.lines if x.target.role == "gradient"}
         missing = tuple(f"d{n}" for n in self.cell.parameters if n not in given)
         return Verification(
-            self.cell, self.name, tuple(lines), missing, _loss_words(self.how, self.cell), self.notes(), ran
+            self.cell,
+            self.name,
+            tuple(lines),
+            missing,
+            _loss_words(self.how, self.cell),
+            self.notes(),
+            ran,
+            self.source,
         )
 
     def notes(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def check_writable(path: Path) -> None:
         raise type(error)(f"{path}: nothing can be written in {target.parent} ({error.strerror})") from None
 
 
-def write_files(contents: Mapping[Path, str]) -> None:
+def write_files(contents: Mapping[Path, str | bytes]) -> None:
     """Write all files or none: each first beside its place, then all moved; nothing is left behind on failure.
 
     A file that is there keeps its permissions; a symbolic link stays, and what it points to is replaced.
@@ -39,7 +39,8 @@ def write_files(contents: Mapping[Path, str]) -> None:
     try:
         for path, text in contents.items():
             target = _target(path)
-            waiting[target] = _create(target.parent, text.encode("utf-8"), _mode(target))
+            data = text.encode("utf-8") if isinstance(text, str) else text
+            waiting[target] = _create(target.parent, data, _mode(target))
         for target in list(waiting):
             os.replace(waiting[target], target)
             del waiting[target]

@@ -9,8 +9,10 @@ import pytest
 from sympy import Integer, Symbol
 
 import derive
+from derive.chapters import CHAPTERS
 from derive.cost import evaluated, size_symbol
 from derive.program import Product
+from tests.odd_cells import ODD, cell_named
 
 CELLS = derive.cells()
 T, B, D, H, O = (size_symbol(x) for x in "TBDHO")  # noqa: E741
@@ -120,8 +122,45 @@ def test_latex_is_balanced_and_every_section_is_there(name):
         assert step.latex.count(r"\left") == step.latex.count(r"\right")
         assert "lin(" not in step.latex
         assert "[t" not in step.latex
-    wanted = {"The cell", "The loss", "The backward recursion", "Gradients", "The Jacobian product"}
-    assert wanted | {"The forward recursion", "Truncation", "Cost"} == {s.section for s in steps}
+    assert tuple(dict.fromkeys(s.chapter for s in steps)) == CHAPTERS
+    assert len({(s.chapter, s.section) for s in steps}) == len(CHAPTERS)
+
+
+TITLES = {
+    "tanh_rnn": ("Output weights", "The hidden-state recursion", "Input weights, biases and the inputs"),
+    "lstm": (
+        "Output weights",
+        "The recursion through two states and three gates",
+        "Input weights, biases and the inputs",
+    ),
+    "gru": (
+        "Output weights",
+        "The recursion through the hidden state and two gates",
+        "Input weights, biases and the inputs",
+    ),
+    "no outputs": ("", "The hidden-state recursion", "Input weights and the inputs"),
+    "neither": ("", "The hidden-state recursion", ""),
+    "no parameters": ("The outputs", "The recursion through two states", "The inputs"),
+    "vectors only": ("The outputs", "The hidden-state recursion", "Other parameters and the inputs"),
+}
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_the_titles_fit_the_cell(name):
+    found = {s.chapter: s.section for s in derive.differentiate(cell_named(name)).steps}
+    assert tuple(found.get(chapter, "") for chapter in ("outputs", "recursion", "others")) == TITLES[name]
+
+
+@pytest.mark.parametrize("name", [*CELLS, *ODD])
+def test_a_step_rests_on_earlier_ones_and_every_name_is_told_once(name):
+    derivation = derive.differentiate(cell_named(name))
+    for step in derivation.steps:
+        assert all(r < step.number for r in step.rests_on if isinstance(r, int))
+    told = Counter(s.obligation for s in derivation.steps if s.obligation.startswith("P3/"))
+    cell = derivation.cell
+    wanted = {f"P3/{n}" for n in cell.parameters} | {f"P3/{n}[t]" for n in (*cell.inputs, *cell.equations)}
+    assert wanted | {f"P3/{s}[t-1]" for s in cell.states} <= set(told)
+    assert set(told.values()) == {1}
 
 
 def test_a_derivation_is_frozen():

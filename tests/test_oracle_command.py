@@ -23,8 +23,8 @@ from numeric.oracle.files import FileError
 from numeric.oracle.keep import KeepingCaller
 from numeric.oracle.result_data import outcome_text
 from numeric.oracle.worker import find
-from reports import judging
 from reports.cli import main
+from reports.commands import judge as judging
 
 CASES = small_cases()
 FEW = CASES[:3]
@@ -454,7 +454,7 @@ def test_a_request_to_end_stops_the_program(tmp_path):
     sits = "import os, time; open('child', 'w').write(str(os.getpid())); time.sleep(60)"
     program = shlex.join([sys.executable, "-S", "-c", sits])
     line = [sys.executable, "-m", "reports", "judge", "--command", program, "--cell", "tanh_rnn"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(judging.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(judging.__file__).parents[2])}
     with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as judged:
         until = time.monotonic() + 60
         while not (tmp_path / "child").exists() and time.monotonic() < until:

@@ -37,7 +37,7 @@ from derive.step_proofs import uniform
 from derive.unrolled_proofs import RIGHT, Unrolled
 from derive.zero import Budget, BudgetError
 
-__all__ = ["Counterexample", "Studied", "stored", "study", "study_losses"]
+__all__ = ["Counterexample", "Studied", "counterexample_of", "stored", "study", "study_losses"]
 
 Case = tuple[int, int, int]  # steps, entries of every vector, sequences
 
@@ -110,8 +110,9 @@ class _Network:
     def __init__(self, backward: Backward, case: Case) -> None:
         steps, size, batch = case
         self.case, sizes, program = case, uniform(backward.program.cell, size), backward.program
-        numbers: Any = Numbers()  # an algebra like the others
-        self.whole, self.last = (kind(program, steps, sizes, numbers, batch) for kind in (Unrolled, LastLoss))
+        self.numbers = Numbers()
+        algebra: Any = self.numbers  # like the others
+        self.whole, self.last = (kind(program, steps, sizes, algebra, batch) for kind in (Unrolled, LastLoss))
 
     @cached_property
     def rights(self) -> Mapping[str, Mapping[Symbol, Any]]:
@@ -123,6 +124,28 @@ class _Network:
         derived = gradient(self.whole, wrong.backward, wrong.loop)
         first = next(apart(derived, self.rights[wrong.loop.right.at]), None)
         return first and Counterexample(self.case, str(first[0]), _short(first[1]), _short(first[2]))
+
+
+def counterexample_of(cell: Cell, label: str) -> tuple[Counterexample, dict[str, str]] | None:
+    """The smallest network on which a known mistake of a cell shows, by its label, and the numbers that it is made of.
+
+    A number d and a name is what the loss gives that value.  None for a label that is none of the cell's, or that
+    shows in none of the small networks.
+
+    >>> label = "carry-missing in d h[t-1]: the term with W_hh.T is missing"
+    >>> found, numbers = counterexample_of(load("tanh_rnn"), label)
+    >>> str(found), numbers["W_hh[1,1]"]
+    ('T = 1, sizes 1, B = 1: d h[0][1] is 0, right -0.0205129', '-514/500')
+    """
+    backward = backward_of(cell)
+    wrong = next((w for w in _all(backward) if f"{w.mistake} in {w.where}: {w.says}" == label), None)
+    with precision(BITS):
+        for case in CASES if wrong else ():
+            network = _Network(backward, case)
+            found = network.counterexample(wrong)  # type: ignore[arg-type]
+            if found is not None:
+                return found, dict(sorted(network.numbers.named.items()))
+    return None
 
 
 def _short(ball: Any) -> str:

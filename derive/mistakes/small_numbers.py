@@ -28,10 +28,15 @@ def number(name: object) -> str:
 
 
 class Numbers(Balls):
-    """The algebra of balls, a leaf at its :func:`number`."""
+    """The algebra of balls, a leaf at its :func:`number`; ``named`` are those that were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.named: dict[str, str] = {}
 
     def generator(self, symbol: object) -> Any:
         """The number of a leaf."""
+        self.named[str(symbol)] = number(symbol)
         return flint.arb(flint.fmpq(*map(int, number(symbol).split("/"))))
 
 

@@ -28,7 +28,8 @@ class Candidate:
     """Something that predicts numbers.
 
     ``predict`` gives the tensors of a case by name, the right ones for what it leaves out, None where the case is not
-    concerned, and {} where whoever did this would have failed.  ``partly`` says that some tensors alone may be hit.
+    concerned, and {} where whoever did this would have failed.  ``partly`` says that some tensors alone may be hit;
+    ``made_of`` are the known mistakes that it is, several for a mixed one.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Candidate:
     also: tuple[str, ...] = ()
     mutant: Mutant | None = None
     convention: str = ""
+    made_of: tuple[Mutant, ...] = ()
 
 
 @dataclass
@@ -85,7 +87,7 @@ def known_mistakes(cell: Cell) -> list[Candidate]:
 
 def of_mutant(m: Mutant) -> Candidate:
     """A known mistake as a candidate."""
-    return Candidate(m.name, words_of(m), lambda e: e.predicted(m), hits_parameters(m.loop, m), m.also, m)
+    return Candidate(m.name, words_of(m), lambda e: e.predicted(m), hits_parameters(m.loop, m), m.also, m, made_of=(m,))
 
 
 def hits_parameters(loop: LoopMistake, m: Mutant) -> bool:

@@ -29,6 +29,7 @@ from numeric.oracle.conventions import gate_order, layout, names_moved, order_in
 from numeric.oracle.criterion import LIMITS
 from numeric.oracle.evidence import Evidence, collect
 from numeric.oracle.locate import located
+from numeric.oracle.mutants import Mutant
 from numeric.oracle.pairs import assembled, pairs
 from numeric.oracle.parts import parts
 from numeric.oracle.variations import variations
@@ -120,8 +121,7 @@ class Answer:
 
     name: str
     sentence: str
-    also: tuple[str, ...] = ()
-    convention: str = ""
+    made_of: tuple[Mutant, ...] = ()
 
 
 def _values_alone(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
@@ -178,11 +178,10 @@ def _with_wrong_loss(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | No
     return found and _with("loss-value", "the value of the loss is wrong", found)
 
 
-def _first_visible(found: Candidate, evidence: Sequence[Evidence]) -> str:
+def _first_visible(found: Candidate, evidence: Sequence[Evidence]) -> int | None:
     """From which step on a mistake changes what a step gives, in a case with a loss at every step."""
     seen = [e for e in evidence if e.wrong and e.case.at == "every" and e.case.T > 2 and e.case.truncate is None]
-    step = seen[0].run.first_step(found.mutant) if found.mutant is not None and seen else None
-    return f"; first visible at t = {step}" if step else ""
+    return seen[0].run.first_step(found.mutant) if found.mutant is not None and seen else None
 
 
 def _named(found: Sequence[Any], evidence: Sequence[Evidence]) -> Diagnosis | None:
@@ -196,12 +195,15 @@ def _named(found: Sequence[Any], evidence: Sequence[Evidence]) -> Diagnosis | No
     every = {n for e in evidence for n in e.gradients_found}
     only = f" (in {'every gradient' if hit >= every else ', '.join(sorted(hit))} only)" if found[0].spared else ""
     said = tuple(f"the same numbers: {c.sentence}" for c in candidates[1:3])
+    step = _first_visible(first, evidence)
     return Diagnosis(
         first.name,
-        first.sentence + only + _first_visible(first, evidence),
+        first.sentence + only + (f"; first visible at t = {step}" if step else ""),
         alternatives,
         first.convention,
         details=said,
+        places=tuple(m.label for m in first.made_of),
+        step=step,
     )
 
 
@@ -212,13 +214,13 @@ def _of_sums(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
         for leaves in one.covers():
             every = ([one.base] if one.base.name else []) + leaves
             names = "+".join(dict.fromkeys(m.name for m in every))
-            answers.append(Answer(names, "; and ".join(dict.fromkeys(words_of(m) for m in every))))
+            answers.append(Answer(names, "; and ".join(dict.fromkeys(words_of(m) for m in every)), tuple(every)))
     return _best(answers)
 
 
 def _of_two(cell: Cell, evidence: Sequence[Evidence]) -> Diagnosis | None:
     """Two mistakes of the recursion."""
-    return _best([Answer(c.name, c.sentence) for c in pairs(cell, evidence)])
+    return _best([Answer(c.name, c.sentence, c.made_of) for c in pairs(cell, evidence)])
 
 
 def _best(answers: Sequence[Answer]) -> Diagnosis | None:
@@ -226,7 +228,8 @@ def _best(answers: Sequence[Answer]) -> Diagnosis | None:
         return None
     first, *rest = sorted(answers, key=lambda a: a.name.count("+"))
     others = dict.fromkeys(a.name for a in rest if a.name != first.name)
-    return Diagnosis(first.name, first.sentence, tuple(others))
+    places = tuple(dict.fromkeys(m.label for m in first.made_of))
+    return Diagnosis(first.name, first.sentence, tuple(others), places=places)
 
 
 # ------------------------------------------------------------------------------------------------------------ precision

@@ -20,12 +20,13 @@ from numeric.oracle.calling import Caller, InProcess, Outcome
 from numeric.oracle.case import Case, check_stored
 from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, UNDECIDABLE, Measured, Truth, compare, hidden_by, worst
 from numeric.oracle.diagnose import diagnose
+from numeric.oracle.distances import distances
 from numeric.oracle.families import default_cases
 from numeric.oracle.lookup import how_to_find
 from numeric.oracle.power import untested
 from numeric.oracle.result import Result, read_result, same
 from numeric.oracle.store import Store
-from numeric.oracle.traces import check_trace
+from numeric.oracle.traces import Line, trace_lines
 from numeric.oracle.verdict import Diagnosis, Finding, Verdict
 
 __all__ = ["JudgedCase", "Scope", "judge", "judge_case"]
@@ -80,6 +81,7 @@ class JudgedCase:
     measured: Mapping[str, Measured] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     repeated: tuple[Result, ...] = ()
+    trace: tuple[Line, ...] = ()
 
     @property
     def status(self) -> str:
@@ -197,18 +199,17 @@ def judge_case(caller: Caller, case: Case, asked: Scope, store: Store) -> Judged
         return JudgedCase(case, truth, outcome, findings=bad)
     result = read_result(outcome.value, asked.wanted(case), asked.shapes(case))
     measured, findings = _measure(case, truth, result, asked)
-    findings += _traced(case, result)
+    lines, notes = trace_lines(case, result.trace) if result.trace else ([], [])
+    findings += _traced(case, lines, notes)
     for name in outcome.changed:
         findings.append(Finding(case.id, name, ERROR, f"{name} of the case was modified in place"))
-    judged = JudgedCase(case, truth, outcome, result, measured, tuple(findings))
+    judged = JudgedCase(case, truth, outcome, result, measured, tuple(findings), trace=tuple(lines))
     return _again(caller, judged, asked, "called a second time")
 
 
-def _traced(case: Case, result: Result) -> list[Finding]:
+def _traced(case: Case, every: Sequence[Line], notes: Sequence[str]) -> list[Finding]:
     """The first line of a trace that is wrong, and what could not be checked."""
-    if not result.trace:
-        return []
-    lines, notes = check_trace(case, result.trace)
+    lines = [line for line in every if line.is_wrong]
     findings = [Finding(case.id, "trace", AGREES, note) for note in notes]
     for line in lines[:1]:
         more = f"; {len(lines) - 1} more lines do not follow" if len(lines) > 1 else ""
@@ -317,6 +318,7 @@ def _verdict(cell: Cell, name: str, judged: Sequence[JudgedCase], asked: Scope, 
         largest=max(units, default=0.0),
         reproduce=_reproduction(bad, called),
         seconds=seconds,
+        distances=distances(called),
     )
 
 

@@ -148,7 +148,8 @@ def pairs(cell: Cell, evidence: Sequence[Evidence]) -> list[Candidate]:
         tried += 1
         if tried > TRIED:
             break
-        candidate = Candidate(mixed.name, f"{words_of(a)}; and {words_of(b)}", _predict(mixed), mutant=mixed)
+        words = f"{words_of(a)}; and {words_of(b)}"
+        candidate = Candidate(mixed.name, words, _predict(mixed), mutant=mixed, made_of=(a, b))
         if surviving([candidate], order):
             found.append(candidate)
     return found

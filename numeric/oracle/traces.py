@@ -33,14 +33,14 @@ from numeric.oracle.case import Case
 from numeric.oracle.criterion import LIMITS
 from numeric.tangent import program_of, tangent_terms
 
-__all__ = ["Line", "check_trace"]
+__all__ = ["Line", "check_trace", "trace_lines"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A traced value that does not follow: ``name`` at step ``t``, from 1, off by ``units`` of its own rounding.
+    """A traced value: ``name`` at step ``t``, from 1, off by ``units`` of its own rounding.
 
-    ``index`` is (sequence, entry); ``computed`` what the line gives there from the values it reads.
+    ``index`` is (sequence, entry) of its worst entry; ``computed`` what the line gives there from the values it reads.
     """
 
     name: str
@@ -49,6 +49,11 @@ class Line:
     index: tuple[int, int]
     found: float
     computed: float
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the value does not follow from those that its line reads."""
+        return not self.units <= LIMIT
 
     def __str__(self) -> str:
         return (
@@ -63,6 +68,12 @@ def check_trace(case: Case, trace: Mapping[str, Array]) -> tuple[list[Line], lis
     ``trace`` maps names to (T, B, size): states, outputs, intermediates and any node of the derivation's program, and
     their derivatives under ``dL_d`` + name.
     """
+    lines, notes = trace_lines(case, trace)
+    return [line for line in lines if line.is_wrong], notes
+
+
+def trace_lines(case: Case, trace: Mapping[str, Array]) -> tuple[list[Line], list[str]]:
+    """Every line, right or wrong, as :func:`check_trace` has the wrong ones."""
     return _Trace(case, trace).checked()
 
 
@@ -129,7 +140,7 @@ class _Trace:
         mask = self.problem.data.mask
         if mask is not None:
             units[~mask[t]] = 0.0
-        if units.size and not units.max() <= LIMIT:
+        if units.size:
             where = np.unravel_index(int(np.where(np.isnan(units), np.inf, units).argmax()), units.shape)
             index = (int(where[0]), int(where[1]))
             computed = float(exact.entries[index[0] * found.shape[1] + index[1]].mid())

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, SUSPECT, UNDECIDABLE
+from numeric.oracle.distances import Distance
 
 __all__ = ["SCHEMA", "Diagnosis", "Finding", "Verdict", "number"]
 
@@ -57,6 +58,8 @@ class Diagnosis:
     ``mistake`` is the name of a known mistake, two of them joined by "+", or None; ``sentence`` says it in words;
     ``alternatives`` are other names that explain the same numbers; ``convention`` is set where the numbers are right in
     another layout; ``where`` says, for what nothing explains, where it first goes wrong; ``details`` are further lines.
+    ``places`` are labels of the known mistakes that it is made of (:class:`numeric.oracle.mutants.Mutant`); ``step``
+    is the first step, from 1, whose part of a gradient it changes.
     """
 
     mistake: str | None = None
@@ -65,6 +68,8 @@ class Diagnosis:
     convention: str = ""
     where: str = ""
     details: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ class Verdict:
 
     ``status`` is "agrees", "undecidable", "suspect", "disagrees" or "error", the worst over all cases; ``findings``
     lists what is not right, the worst first; ``judged`` the cases that were judged, ``declined`` those that the
-    implementation does not support, with its reason; ``untested`` the features that no judged case could show.
+    implementation does not support, with its reason; ``untested`` the features that no judged case could show;
+    ``distances`` every tensor of every case beside the exact one.
     """
 
     cell: str
@@ -89,6 +95,7 @@ class Verdict:
     largest: float = 0.0
     reproduce: str = ""
     seconds: float = 0.0
+    distances: tuple[Distance, ...] = ()
 
     @property
     def mistake(self) -> str | None:
@@ -103,9 +110,15 @@ class Verdict:
     def __bool__(self) -> bool:
         return self.status == AGREES
 
-    def to_json(self) -> str:
-        """Everything, as JSON with a schema version; numbers that are not finite as strings."""
-        return json.dumps({"schema": SCHEMA} | _plain(asdict(self)), indent=2, allow_nan=False)
+    def to_json(self, *, distances: bool = False) -> str:
+        """Everything, as JSON with a schema version; numbers that are not finite as strings.
+
+        The ``distances``, a thousand of them, are left out where they are not asked for.
+        """
+        known = asdict(self if distances else replace(self, distances=()))
+        if not distances:
+            del known["distances"]
+        return json.dumps({"schema": SCHEMA} | _plain(known), indent=2, allow_nan=False)
 
     # ----------------------------------------------------------------------------------------------------------- words
 

@@ -1,4 +1,4 @@
-"""``bptt judge`` and ``bptt cases``: somebody's implementation judged, in any language, at once or from files."""
+"""``bptt judge``: somebody's implementation judged, in any language, at once or from files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.cli import HOLDS, NOTHING, REFUTED, UsageError, _load, _opened
+from reports.arguments import Command, above_zero, add_json, names, whole
+from reports.console import HOLDS, NOTHING, REFUTED, UsageError, complain, load_cell, opened
+from reports.outputs import checked_report, write_all
 
 if TYPE_CHECKING:
     from derive import Cell
@@ -23,21 +25,50 @@ if TYPE_CHECKING:
     from numeric.oracle.command import CommandCaller
     from numeric.oracle.verdict import Verdict
 
-__all__ = ["add_cases_options", "add_judge_options", "run_cases", "run_judge"]
+__all__ = ["JUDGE"]
 
 _FROM_FILES = "results come from files: whether a second call gives the same was not tested"
 
 
-def run_judge(arguments: argparse.Namespace) -> tuple[int, str]:
+@dataclass(frozen=True)
+class _Judging:
+    """A verdict, and what it is about."""
+
+    verdict: Verdict
+    cell: Cell
+    cases: tuple[Case, ...]
+
+
+def _run(arguments: argparse.Namespace) -> tuple[int, str]:
     """The verdict, in words or as JSON; the status says whether the implementation agrees."""
     _check_choice(arguments)
+    output = checked_report(arguments.report) if arguments.report else None
     try:
         with _ended_like_interrupted():
-            verdict = _judged_folder(arguments) if _is_folder(arguments) else _judged_program(arguments)
+            found = _judged_folder(arguments) if _is_folder(arguments) else _judged_program(arguments)
     except OSError as error:
         where = error.filename or arguments.output or arguments.target or arguments.command
         raise UsageError(f"{where}: {error.strerror}") from None
-    return _status(verdict), verdict.to_json() + "\n" if arguments.json else f"{verdict}\n"
+    said = ""
+    if output:
+        _write_report(found, arguments, output)
+        said = f"{output}: the verdict on {found.verdict.implementation}"
+    if arguments.json:
+        if said:
+            complain(said)  # what is printed is for a program
+        return _status(found.verdict), found.verdict.to_json() + "\n"
+    return _status(found.verdict), f"{found.verdict}\n" + (f"{said}\n" if said else "")
+
+
+def _write_report(found: _Judging, arguments: argparse.Namespace, output: Path) -> None:
+    from reports.parts.judged import verdict_document
+    from reports.progress import Progress
+    from reports.written import written
+
+    with Progress() as progress:
+        progress("the page")
+        document = verdict_document(found.verdict, found.cell, found.cases, command=_repeated(arguments))
+        write_all(written(document, output))
 
 
 def _status(verdict: Verdict) -> int:
@@ -71,24 +102,26 @@ def _check_choice(arguments: argparse.Namespace) -> None:
 # ----------------------------------------------------------------------------------------------------------- judging
 
 
-def _judged_folder(arguments: argparse.Namespace) -> Verdict:
+def _judged_folder(arguments: argparse.Namespace) -> _Judging:
     from numeric.oracle.files import FolderCaller, read_cases
 
     def read() -> tuple[Any, Any]:
         found = read_cases(arguments.target)
         return found, FolderCaller(found)
 
-    found, caller = _opened(arguments.target, read)
-    verdict = _judged(caller, found.cases[0].parsed, found.cases, arguments)
+    found, caller = opened(arguments.target, read)
+    cell = found.cases[0].parsed
+    verdict = _judged(caller, cell, found.cases, arguments)
     if not verdict.judged:
-        return verdict
+        return _Judging(verdict, cell, found.cases)
     worst = found.files[verdict.findings[0].case] if verdict.findings else ""
     notes = (*verdict.notes, _FROM_FILES)
-    return replace(verdict, notes=notes, reproduce=f"the case in {found.folder / worst}" if worst else "")
+    verdict = replace(verdict, notes=notes, reproduce=f"the case in {found.folder / worst}" if worst else "")
+    return _Judging(verdict, cell, found.cases)
 
 
-def _judged_program(arguments: argparse.Namespace) -> Verdict:
-    cell = _load(arguments.cell)
+def _judged_program(arguments: argparse.Namespace) -> _Judging:
+    cell = load_cell(arguments.cell)
     from numeric.oracle.families import default_cases
     from numeric.oracle.judge import Scope
 
@@ -106,7 +139,7 @@ def _judged_program(arguments: argparse.Namespace) -> Verdict:
     verdict = replace(verdict, reproduce=f"{verdict.reproduce}, or {line}" if verdict.reproduce else line)
     if arguments.output is not None:
         (Path(arguments.output) / "verdict.json").write_text(verdict.to_json() + "\n", encoding="utf-8")
-    return verdict
+    return _Judging(verdict, cell, tuple(cases))
 
 
 def _start(program: CommandCaller) -> None:
@@ -123,7 +156,7 @@ def _program(arguments: argparse.Namespace) -> CommandCaller:
 
     limits: dict[str, Any] = {
         "time_limit": TIME_LIMIT if arguments.time_limit is None else arguments.time_limit,
-        "memory_limit": arguments.memory_limit,
+        "memory_limit": None if arguments.memory_limit is None else arguments.memory_limit << 20,
     }
     if arguments.command is not None:
         return CommandCaller(arguments.command, **limits)
@@ -174,42 +207,16 @@ def _ended_like_interrupted() -> Iterator[None]:
 def _repeated(arguments: argparse.Namespace) -> str:
     """The command that judges this again."""
     what = [arguments.target] if arguments.command is None else ["--command", arguments.command]
-    words = ["bptt", "judge", *what, "--cell", arguments.cell]
+    words = ["bptt", "judge", *what, *(["--cell", arguments.cell] if arguments.cell else [])]
     words += ["--scope", arguments.scope] if arguments.scope != "all" else []
     words += ["--only", ",".join(arguments.only)] if arguments.only else []
     return shlex.join(words)
 
 
-# ------------------------------------------------------------------------------------------------------------- cases
-
-
-def run_cases(arguments: argparse.Namespace) -> tuple[int, str]:
-    """A folder of cases, and what to do with it."""
-    cell = _load(arguments.cell)
-    from numeric.oracle.families import default_cases
-    from numeric.oracle.files import write_cases
-    from reports.data import as_json
-
-    folder = Path(arguments.output or f"{cell.name}-cases")
-    cases = default_cases(cell, arguments.seed)
-    try:
-        written = write_cases(cases, folder)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    except OSError as error:
-        raise UsageError(f"{folder}: cases cannot be written there ({error.strerror})") from None
-    if arguments.json:
-        return HOLDS, as_json({"folder": str(folder), "cell": cell.name, "cases": [case.id for case in cases]})
-    lines = [f"{folder}: {len(cases)} cases of {cell.name} in {len(written)} files; index.json says how to read them"]
-    lines.append(f"write a result for each of them there, then: bptt judge {shlex.quote(str(folder))}")
-    return HOLDS, "\n".join(lines) + "\n"
-
-
 # --------------------------------------------------------------------------------------------------------- arguments
 
 
-def add_judge_options(judge: argparse.ArgumentParser) -> None:
-    """What ``bptt judge`` takes."""
+def _add_arguments(judge: argparse.ArgumentParser) -> None:
     judge.add_argument(
         "target", nargs="?", metavar="IMPLEMENTATION", help="module:name of a Python callable, or a folder of cases"
     )
@@ -218,42 +225,31 @@ def add_judge_options(judge: argparse.ArgumentParser) -> None:
     )
     judge.add_argument("--cell", metavar="CELL", help="a shipped cell's name or the path of a .cell file")
     judge.add_argument(
-        "--only", type=_names, metavar="NAMES", help="gradients that are there already, such as W_hh,W_xh"
+        "--only", type=names, metavar="NAMES", help="gradients that are there already, such as W_hh,W_xh"
     )
     judge.add_argument(
         "--scope", choices=("all", "outputs"), default="all", help="outputs: the forward pass only (default: all)"
     )
-    judge.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds for one call (default: 60)")
-    judge.add_argument(
-        "--memory-limit", type=_megabytes, metavar="MB", help="address space of the program in MiB; Linux only"
-    )
+    seconds = above_zero("seconds")
+    judge.add_argument("--time-limit", type=seconds, metavar="S", help="seconds for one call (default: 60)")
+    size = whole(1, 99_999_999, "expected MiB, a whole number from 1 on")
+    said = "address space of the program in MiB; Linux only"
+    judge.add_argument("--memory-limit", type=size, metavar="MB", help=said)
     judge.add_argument("-o", "--output", metavar="DIR", help="keep every result, as it comes, and the verdict in DIR")
     judge.add_argument("--resume", action="store_true", help="go on with the judging that -o DIR kept")
+    judge.add_argument("--report", metavar="OUT", help="the verdict to read: a .html, .md or .pdf file")
+    add_json(judge)
 
 
-def add_cases_options(cases: argparse.ArgumentParser) -> None:
-    """What ``bptt cases`` takes, beside the cell."""
-    cases.add_argument("-o", "--output", metavar="DIR", help="a new folder (default: the cell's name, -cases)")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(filter(None, (name.strip() for name in text.split(","))))
-    if not names:
-        raise argparse.ArgumentTypeError(f"expected names with commas between them; found {text!r}")
-    return names
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"expected seconds, above 0 and below a million; found {text!r}")
-    return value
-
-
-def _megabytes(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < len(text) < 9 or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected MiB, a whole number from 1 on; found {text!r}")
-    return int(text) << 20
+JUDGE = Command(
+    "judge",
+    "judge an implementation of your own, in any language, and say what is wrong with it",
+    (
+        "bptt judge my_package.rnn:my_bptt --cell lstm",
+        'bptt judge --command "./my_rust_bptt" --cell gru',
+        "bptt judge cases/",
+        "bptt judge my_package.rnn:my_bptt --cell lstm --report verdict.html",
+    ),
+    _add_arguments,
+    _run,
+)
