@@ -70,11 +70,15 @@ def cost(**arguments):
 # --------------------------------------------------------------------------------------------------- the shipped books
 
 
+def every_reading(claim):
+    return (*claim.readings, *(claim.corrected.readings if claim.corrected else ()))
+
+
 @pytest.fixture(scope="module")
 def chapter():
     """The chapter without what is run or measured, which is slower and tested where it is written."""
     shipped = load_book("chapter")
-    own = [c for c in shipped.claims if not any(r.check in ELSEWHERE for r in c.readings)]
+    own = [c for c in shipped.claims if not any(r.check in ELSEWHERE for r in every_reading(c))]
     return run_ledger([type(shipped)("chapter", shipped.title, tuple(own), shipped.about, shipped.headings)])
 
 
@@ -119,8 +123,7 @@ def test_known_suspects(chapter, claim, verdict):
 def test_every_check_and_kind_that_a_shipped_book_names_is_there():
     for name in books():
         for claim in load_book(name).claims:
-            readings = (*claim.readings, *(claim.corrected.readings if claim.corrected else ()))
-            assert {r.check for r in readings} <= set(CHECKS)
+            assert {r.check for r in every_reading(claim)} <= set(CHECKS)
             assert claim.kind in KINDS
 
 
@@ -492,6 +495,7 @@ def with_reading(**arguments):
     return 'title = "A"\n' + CLAIM.format(id="a", line=1, printed="x") + reading(**arguments)
 
 
+DEPENDS_ON = {"check": "graph", "cell": "lstm", "that": "depends", "of": "h[t]"}
 CARRY = {"check": "backward", "cell": "tanh_rnn", "lines": "dh[t] = W_hh.T @ da[t+1]"}
 
 
@@ -508,6 +512,7 @@ CARRY = {"check": "backward", "cell": "tanh_rnn", "lines": "dh[t] = W_hh.T @ da[
         ({**CARRY, "lines": "dh[t] = " + "-" * 15_000 + "h[t]"}, "backward: lines"),
         ({**CARRY, "lines": "\n".join(f"a{i}[t] = a{i + 1}[t]" for i in range(400))}, "backward: lines"),
         ({**CARRY, "lines": "dh[t] = h[t]**999999999"}, "backward: lines"),
+        ({**CARRY, "lines": "a[t] = 2*h[t]"}, "only define names, and claim nothing"),
         ({**CARRY, "linse": "x"}, "unknown argument"),
         ({"check": "backward", "cell": "tanh_rnn"}, "lines: this argument is missing"),
         ({**CARRY, "lines": ["a"]}, "lines: of another type"),
@@ -522,6 +527,10 @@ CARRY = {"check": "backward", "cell": "tanh_rnn", "lines": "dh[t] = W_hh.T @ da[
         ({"check": "graph", "cell": "lstm", "that": "reads", "of": "h[t", "names": []}, "of: unknown"),
         ({"check": "graph", "cell": "lstm", "that": "reads", "of": "h[9**9]", "names": []}, "not a number of steps"),
         ({"check": "graph", "cell": "lstm", "that": "edges", "steps": 10**9, "names": []}, "of another type"),
+        ({**DEPENDS_ON, "on": ["h[t+9]"]}, "nothing to look at"),
+        ({**DEPENDS_ON, "on": ["W_f", "h[t+9]"]}, "nothing to look at (found 'h[t+9]'"),
+        ({**DEPENDS_ON, "of": "h[t+9]", "on": ["W_f"]}, "nothing to look at"),
+        ({**DEPENDS_ON, "on": []}, "nothing to look at"),
         ({"check": "shape", "factors": ["a: H x H x H"], "gives": "H x H"}, "not a shape"),
         ({"check": "shape", "factors": ["a: H x H"] * 99, "gives": "H x H"}, "1 to 8 factors"),
         ({"check": "loss", "formula": "open('x')", "that": "defined"}, "loss: formula"),

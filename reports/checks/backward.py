@@ -41,6 +41,9 @@ def check_backward(given: Mapping[str, Any]) -> Evidence:
     if loss and ("last step" in verification.loss) != (loss == "last"):
         wanted = "lines that say so, such as dy[T] = dl_dy[T]" if loss == "last" else "lines about every step's loss"
         raise ClaimError("the lines speak of another loss", field="loss", found=verification.loss, expected=wanted)
+    if not verification.wrong and not any(line.level or line.status == "not decided" for line in verification.lines):
+        wanted = "a line about a derivative, a Jacobian or a value of the cell"
+        raise ClaimError("these lines only define names, and claim nothing", field="lines", expected=wanted)
     if complete and verification.missing and verification.holds:
         return _incomplete(verification)
     return _evidence(verification)
@@ -86,7 +89,7 @@ def _proven(verification: Verification) -> Parts:
     """How far, under which loss, and that the whole was run."""
     levels = {line.level.removeprefix("proven, ") for line in verification.lines if line.level}
     small = sorted(levels - {"every size"})
-    how = f"{', '.join(small)}, and for every size where more can be said" if small and len(levels) > 1 else ""
+    how = f"for every size, or {', '.join(small)}" if small and len(levels) > 1 else ""
     how = how or ", ".join(small) or "for every size"
     alone = len(verification.lines) == 1
     ran = f" Run as {'it stands' if alone else 'they stand'} at T = 3, {'it gives' if alone else 'they give'} the"

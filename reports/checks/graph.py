@@ -6,58 +6,23 @@ References are names with a time, ``h[t]``, ``h[t+1]``, ``x[1]``, ``L[T]`` (the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from derive.cell import Cell
 from derive.claims import ClaimError
-from derive.errors import nearest
 from derive.latex import name_latex
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
 from reports.checks.network import Network, Place, unrolled
+from reports.checks.references import Asked, Reference, linear
 from reports.document import Block, Code, Math, Paragraph, Parts
 from reports.prose import joined
 
 __all__ = ["check_graph"]
 
 STEPS = 6
-_REFERENCE = re.compile(r"\s*([A-Za-z_]\w{0,39})\s*(?:\[([^\]]{1,20})\])?\s*")
 _WHEN = ("every t", "t < T", "t = T", "t > 1")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A name and a linear expression in T, t and j for its time; no time for a parameter and the whole loss."""
-
-    name: str
-    time: str
-
-    def at(self, values: Mapping[str, int]) -> Place:
-        """The place, for given T, t and j."""
-        return self.name, linear(self.time, values) if self.time else 0
-
-
-def linear(text: str, values: Mapping[str, int]) -> int:
-    """A sum and difference of T, t, j and whole numbers.
-
-    >>> linear("T-t+1", {"T": 5, "t": 2})
-    4
-    """
-    total = 0
-    for sign, word in _linear_terms(text):
-        total += (-1 if sign == "-" else 1) * (int(word) if word.isdigit() else values[word])
-    return total
-
-
-def _linear_terms(text: str) -> list[tuple[str, str]]:
-    compact = re.sub(r"\s+", "", text)
-    if not re.fullmatch(r"[+-]?([Ttj]|[0-9]{1,3})([+-]([Ttj]|[0-9]{1,3})){0,5}", compact):
-        wanted = "sums and differences of T, t, j and whole numbers, such as T-t"
-        raise ClaimError("this is not a number of steps", found=text, expected=wanted)
-    return re.findall(r"([+-]?)([Ttj]|[0-9]+)", compact)
 
 
 def check_graph(given: Mapping[str, Any]) -> Evidence:
@@ -79,7 +44,7 @@ def check_graph(given: Mapping[str, Any]) -> Evidence:
     that = arguments.choice("that", _THAT)
     loss = arguments.choice("loss", ("every", "last"), "every")
     when = arguments.choice("when", _WHEN, "every t")
-    asked = _Asked(cell, arguments)
+    asked = Asked(cell, arguments)
     ask = _THAT[that](asked)
     arguments.done()
     for steps in range(1, STEPS + 1):
@@ -87,15 +52,20 @@ def check_graph(given: Mapping[str, Any]) -> Evidence:
             wrong = ask(unrolled(cell, steps, loss), t)
             if wrong is not None:
                 return Evidence(False, "proven, at a size", (*_where(steps, t if asked.at_t else 0), *wrong))
-    said: Parts = (
-        "Looked at in the unrolled network of ",
-        Code(cell.name),
-        " for every ",
-        Math("T"),
-        f" up to {STEPS}",
-    )
-    said = (*said, *((", ", Math(when)) if when != "every t" else ()), ".")
-    return Evidence(True, "proven, at a size", said, _drawn(cell, that))
+    if not asked.looked or asked.unseen:
+        never = ", ".join(sorted(f"{r.name}[{r.time}]" for r in asked.unseen)) or that
+        wanted = f"names and times that are in a network of up to {STEPS} steps"
+        raise ClaimError("there is nothing to look at", field="that", found=never, expected=wanted)
+    return Evidence(True, "proven, at a size", _held(cell, that, when), _drawn(cell, that))
+
+
+def _held(cell: Cell, that: str, when: str) -> Parts:
+    """What was looked at."""
+    if that == "edges":
+        return ("These are all of its edges, and no others.",)
+    often: Parts = (", ", Math(when)) if when != "every t" else ()
+    network: Parts = ("Looked at in the unrolled network of ", Code(cell.name))
+    return (*network, " for every ", Math("T"), f" up to {STEPS}", *often, ".")
 
 
 def _times(when: str, steps: int) -> Iterator[int]:
@@ -124,80 +94,39 @@ def _drawn(cell: Cell, that: str) -> tuple[Block, ...]:
 Ask = Callable[[Network, int], Parts | None]
 
 
-class _Asked:
-    """The arguments of a question, as references."""
-
-    def __init__(self, cell: Cell, arguments: Arguments) -> None:
-        self.cell, self.arguments = cell, arguments
-        self.known = {*cell.axes, *cell.parameters, "L", "Loss"}
-        self.at_t = False  # whether anything that is asked stands at t
-
-    def reference(self, key: str) -> Reference:
-        """One reference."""
-        return self.read(self.arguments.text(key), key)
-
-    def references(self, key: str) -> list[Reference]:
-        """A list of them."""
-        return [self.read(text, key) for text in self.arguments.words(key)]
-
-    def read(self, text: str, key: str) -> Reference:
-        """A reference from text; raises :class:`ClaimError` for an unknown name or a missing time."""
-        match = _REFERENCE.fullmatch(text)
-        name = match[1] if match else ""
-        if not match or name not in self.known:
-            wanted = f"one of {', '.join(sorted(self.known))}, with a time such as [t]"
-            raise ClaimError("unknown", field=key, found=text, expected=wanted, near=nearest(name, self.known))
-        timed = name in self.cell.axes or name == "L"
-        if timed != bool(match[2]):
-            raise ClaimError("a time", field=key, found=text, expected=f"{name}[t]" if timed else name)
-        if match[2]:
-            self.number_text(match[2], key)
-        return Reference(name, match[2] or "")
-
-    def number_text(self, text: str, key: str) -> str:
-        """A number of steps as text, checked."""
-        try:
-            self.at_t |= any(word == "t" for _, word in _linear_terms(text))
-        except ClaimError as error:
-            raise error.within(field=key) from None
-        return text
-
-    def names(self, key: str) -> tuple[str, ...]:
-        """Names that can be counted on a path: values, losses, matrices, functions."""
-        functions = {"tanh", "sigmoid", "relu"}
-        return self.arguments.words(key, sorted({*self.known, *functions}))
-
-
-def _places(references: list[Reference], network: Network, t: int, steps_of_j: Iterator[int]) -> list[Place]:
+def _places(asked: Asked, references: list[Reference], network: Network, t: int, steps: range) -> list[Place]:
     """The places of references that are there; a reference with j is one for every j."""
     found: dict[Place, None] = {}
-    steps = list(steps_of_j)
     for reference in references:
         for j in steps if "j" in reference.time else (0,):
             place = reference.at({"T": network.steps, "t": t, "j": j})
             if place in network.reads:
                 found[place] = None
+                asked.unseen.discard(reference)
     return list(found)
 
 
-def _feedforward(asked: _Asked) -> Ask:
+def _feedforward(asked: Asked) -> Ask:
     def ask(network: Network, t: int) -> Parts | None:
         try:
-            return None if network.order else ("there is nothing.",)
+            asked.there(network, network.order[-1])
+            return None
         except ValueError as error:
             return (f"there is {error}.",)
 
     return ask
 
 
-def _reads(asked: _Asked) -> Ask:
+def _reads(asked: Asked) -> Ask:
     of, names = asked.reference("of"), asked.references("names")
     only = asked.arguments.flag("only")
 
     def ask(network: Network, t: int) -> Parts | None:
         place = of.at({"T": network.steps, "t": t})
+        if not asked.there(network, place):
+            return None
         own = set(network.named(place))
-        wanted = set(_places(names, network, t, iter(range(1, network.steps + 1))))
+        wanted = set(_places(asked, names, network, t, range(1, network.steps + 1)))
         if own == wanted or (not only and wanted <= own and wanted):
             return None
         return _shown(place, asked.cell), " is computed from ", *_all(own, asked.cell), "."
@@ -205,12 +134,15 @@ def _reads(asked: _Asked) -> Ask:
     return ask
 
 
-def _readers(asked: _Asked) -> Ask:
+def _readers(asked: Asked) -> Ask:
     of, names = asked.reference("of"), asked.references("names")
 
     def ask(network: Network, t: int) -> Parts | None:
         place = of.at({"T": network.steps, "t": t})
+        if not asked.there(network, place):
+            return None
         own = set(network.readers(place))
+        _places(asked, names, network, t, range(0))
         wanted = {r.at({"T": network.steps, "t": t, "j": 0}) for r in names}
         if own == wanted:
             return None
@@ -219,15 +151,17 @@ def _readers(asked: _Asked) -> Ask:
     return ask
 
 
-def _depends(yes: bool) -> Callable[[_Asked], Ask]:
-    def question(asked: _Asked) -> Ask:
+def _depends(yes: bool) -> Callable[[Asked], Ask]:
+    def question(asked: Asked) -> Ask:
         of, on = asked.reference("of"), asked.references("on")
         after = asked.arguments.flag("after")
 
         def ask(network: Network, t: int) -> Parts | None:
             place = of.at({"T": network.steps, "t": t})
             steps = range(t + 1, network.steps + 1) if after else range(1, t)
-            others = _places(on, network, t, iter(steps))
+            others = _places(asked, on, network, t, steps)
+            if not others or not asked.there(network, place):
+                return None
             # with ``after``, the others are later and it is they who depend
             wrong = [
                 o for o in others if ((place in network.before(o)) if after else (o in network.before(place))) != yes
@@ -247,12 +181,14 @@ def _depends(yes: bool) -> Callable[[_Asked], Ask]:
     return question
 
 
-def _count(asked: _Asked) -> Ask:
+def _count(asked: Asked) -> Ask:
     start, end = asked.reference("start"), asked.reference("end")
     counts, equals = asked.names("counts"), asked.number_text(asked.arguments.text("equals"), "equals")
 
     def ask(network: Network, t: int) -> Parts | None:
         values = {"T": network.steps, "t": t, "j": 0}
+        if not asked.there(network, start.at(values), end.at(values)):
+            return None
         found = network.counts(start.at(values), end.at(values), counts)
         wanted = linear(equals, values)
         if found == (wanted, wanted):
@@ -267,11 +203,13 @@ def _count(asked: _Asked) -> Ask:
     return ask
 
 
-def _terms(asked: _Asked) -> Ask:
+def _terms(asked: Asked) -> Ask:
     of, equals = asked.reference("of"), asked.number_text(asked.arguments.text("equals"), "equals")
 
     def ask(network: Network, t: int) -> Parts | None:
         place = of.at({"T": network.steps, "t": t})
+        if not asked.there(network, place):
+            return None
         to_loss = network.before(("Loss", 0))
         uses = [at for at, read in network.reads.items() if place in read and at in to_loss]
         wanted = linear(equals, {"T": network.steps, "t": t, "j": 0})
@@ -283,7 +221,7 @@ def _terms(asked: _Asked) -> Ask:
     return ask
 
 
-def _edges_are(asked: _Asked) -> Ask:
+def _edges_are(asked: Asked) -> Ask:
     wanted_steps = asked.arguments.whole("steps", 1, STEPS)
     given = asked.arguments.words("names")
     pairs = [text.split("->") for text in given]
@@ -294,7 +232,7 @@ def _edges_are(asked: _Asked) -> Ask:
     parameters = set(asked.cell.parameters)
 
     def ask(network: Network, t: int) -> Parts | None:
-        if network.steps != wanted_steps or t > 1:
+        if network.steps != wanted_steps or t > 1 or not asked.there(network, ("Loss", 0)):
             return None
         own = {edge for edge in _edges(network) if edge[0][0] not in parameters}
         more, less = sorted(edges - own), sorted(own - edges)
@@ -306,7 +244,7 @@ def _edges_are(asked: _Asked) -> Ask:
     return ask
 
 
-_THAT: dict[str, Callable[[_Asked], Ask]] = {
+_THAT: dict[str, Callable[[Asked], Ask]] = {
     "feedforward": _feedforward,
     "reads": _reads,
     "readers": _readers,
