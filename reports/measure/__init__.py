@@ -1,0 +1,33 @@
+"""What is measured for a report: the cross-check of all gradients, and the numbers of every figure.
+
+Sizes are small, and every number comes from the seed.
+"""
+
+from reports.measure.cost import Growth, GrowthPoint
+from reports.measure.cross_check import ENTRIES, is_exact
+from reports.measure.differences import Differences
+from reports.measure.mistakes import Revealed
+from reports.measure.problem import BATCH, STEPS, recurrent_matrices, sizes_of, square_matrices
+from reports.measure.reach import FLOW_SIZE, FLOW_STEPS, Curve
+from reports.measure.truncation import Truncation
+from reports.measure.whole import Measured, measure
+
+__all__ = [
+    "BATCH",
+    "ENTRIES",
+    "FLOW_SIZE",
+    "FLOW_STEPS",
+    "STEPS",
+    "Curve",
+    "Differences",
+    "Growth",
+    "GrowthPoint",
+    "Measured",
+    "Revealed",
+    "Truncation",
+    "is_exact",
+    "measure",
+    "recurrent_matrices",
+    "sizes_of",
+    "square_matrices",
+]
