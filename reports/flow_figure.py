@@ -5,40 +5,31 @@ Everything is drawn as a power of ten, so that norms beyond the range of floatin
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from derive.latex import name_latex
-from reports.figures import _DASHES, _GRID, _INK, _LINES, _MARKERS, _STYLE, _clean, _quiet, _spread
+from reports.figures.style import DASHES, GRID, INK, LINES, MARKERS, End, drawn, label_ends, powers
 from reports.flow import Experiment, Run
 
 __all__ = ["flow_figure"]
 
 LOG10 = float(np.log(10.0))
-COLOURS = (*_LINES, _INK)
-MARKERS = (*_MARKERS, "D")
+COLOURS = (*LINES, INK)
 LEFT = 0.115
 KEY = r"dashed: what theory gives at the fixed point, $\rho(J)^{T-t}$;  below, thick: the largest singular value"
 
 
 def flow_figure(experiment: Experiment) -> str:
     """An SVG: norms of dL/ds_t and dL/dx_t above, the singular values of the Jacobian product below."""
-    with _quiet():
-        import matplotlib
-        from matplotlib.figure import Figure
+    return drawn("gradient-flow", (8.4, 6.6), lambda figure: _draw(figure, experiment))
 
-        defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
-        with matplotlib.rc_context({**defaults, **_STYLE}):
-            figure = Figure(figsize=(8.4, 6.6))
-            _norms(figure, experiment)
-            _spectra(figure, experiment)
-            figure.text(LEFT, 0.965, KEY, fontsize=11)
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="svg", transparent=True)
-    return _clean(buffer.getvalue().decode("utf-8"))
+
+def _draw(figure: Any, experiment: Experiment) -> None:
+    _norms(figure, experiment)
+    _spectra(figure, experiment)
+    figure.text(LEFT, 0.965, KEY, fontsize=11)
 
 
 # ------------------------------------------------------------------------------------------------------------- norms
@@ -55,10 +46,10 @@ def _norms(figure: Any, experiment: Experiment) -> None:
         variable = name_latex(name)
         axes.set_ylabel(rf"norm of $\mathrm{{d}}\mathcal{{L}}/\mathrm{{d}}{variable}_t$")
         axes.set_xlabel(r"lag $T - t$ in steps")
-        _label(axes, [end for end in ends if end is not None])
+        label_ends(axes, [end for end in ends if end is not None], gap=0.1, reach=0.04)
 
 
-def _norm(axes: Any, run: Run, name: str, j: int) -> tuple[float, str, str] | None:
+def _norm(axes: Any, run: Run, name: str, j: int) -> End | None:
     """A measured line, the theoretical rate dashed through its middle; returns height and text of its label."""
     logs = (run.flow.log_states | run.flow.log_inputs)[name] / LOG10
     lags, shown = run.flow.lags, np.isfinite(logs)
@@ -70,36 +61,17 @@ def _norm(axes: Any, run: Run, name: str, j: int) -> tuple[float, str, str] | No
     if run.held and run.theory is not None and np.isfinite(run.theory):
         middle = int(lags[shown][shown.sum() // 2])
         line = logs[middle] + (lags - middle) * run.theory / LOG10
-        axes.plot(lags, line, color=_over(colour), linestyle=_DASHES[1], linewidth=0.9)
-    return float(logs[shown][-1]), _radius(run), colour
+        axes.plot(lags, line, color=_over(colour), linestyle=DASHES[1], linewidth=0.9)
+    return End(float(logs[shown][-1]), _radius(run), colour)
 
 
 def _over(colour: str) -> str:
     """What is seen on a line of this colour."""
-    return _GRID if colour == _INK else _INK
+    return GRID if colour == INK else INK
 
 
 def _radius(run: Run) -> str:
     return "" if run.scale is None else rf"$\rho = {run.scale:g}$"
-
-
-def _label(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
-    """A label at the end of each line, moved apart where they would overlap."""
-    low, high = axes.get_ylim()
-    placed = sorted(((y - low) / (high - low), text, colour) for y, text, colour in ends if text)
-    for (at, text, colour), height in zip(placed, _spread([p[0] for p in placed], gap=0.1), strict=True):
-        arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 1}
-        axes.annotate(
-            text,
-            xy=(1.0, at),
-            xytext=(1.04, height),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            va="center",
-            color=colour,
-            arrowprops=arrow,
-            annotation_clip=False,
-        )
 
 
 # ----------------------------------------------------------------------------------------------------------- spectra
@@ -131,7 +103,7 @@ def _spectrum(axes: Any, run: Run, j: int) -> None:
     axes.plot(lags, logs[:, 0], color=COLOURS[j], linewidth=2.2)
     if run.held and run.theory is not None and np.isfinite(run.theory):
         line = logs[-1, 0] + (lags - lags[-1]) * run.theory / LOG10
-        axes.plot(lags, line, color=_over(COLOURS[j]), linestyle=_DASHES[1], linewidth=0.9)
+        axes.plot(lags, line, color=_over(COLOURS[j]), linestyle=DASHES[1], linewidth=0.9)
 
 
 def _range(experiment: Experiment) -> tuple[float, float]:
@@ -148,11 +120,10 @@ def _range(experiment: Experiment) -> tuple[float, float]:
 
 
 def _frame(axes: Any, last: int, *, ticks: int = 5) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(0, max(last, 1))
     axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, prune="upper" if ticks < 5 else None))
-    axes.yaxis.set_major_locator(MaxNLocator(7, integer=True))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rf"$10^{{{value:.0f}}}$"))
+    powers(axes.yaxis)
     axes.grid(axis="y")
     axes.set_axisbelow(True)

@@ -20,7 +20,7 @@ def differences_figure(study: Differences) -> str:
 
 
 def _draw(figure: Any, study: Differences) -> None:
-    axes = figure.add_axes((0.125, 0.14, 0.855, 0.83))
+    axes = figure.add_axes((0.125, 0.14, 0.855, 0.71))
     h = np.log10(np.array(study.steps))
     series = (
         ("central differences", study.central),
@@ -40,7 +40,7 @@ def _draw(figure: Any, study: Differences) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel(r"step size $h$")
     axes.set_ylabel("relative error")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.56, 1.02), frameon=False, handletextpad=0.5, labelspacing=0.3)
+    _key(axes)
 
 
 def _theory(axes: Any, study: Differences, h: Any) -> None:
@@ -53,3 +53,13 @@ def _theory(axes: Any, study: Differences, h: Any) -> None:
         shown = np.where((line <= HIGH) & (line >= LOW) & (line >= seen - 2.5), line, np.nan)
         if np.isfinite(shown).any():
             axes.plot(h, shown, color=INK, linestyle=dashes, linewidth=0.9, label=text)
+
+
+def _key(axes: Any) -> None:
+    """Above the chart, where no point can be: markers in the first line, lines in the second."""
+    found, labels = axes.get_legend_handles_labels()
+    by_label = dict(zip(labels, found, strict=True))
+    order = [labels[i] for i in (0, 3, 1, 4, 2) if i < len(labels)]
+    style = {"ncols": 3, "frameon": False, "handletextpad": 0.4, "columnspacing": 1.4, "labelspacing": 0.3}
+    handles = [by_label[label] for label in order]
+    axes.legend(handles, order, loc="lower left", bbox_to_anchor=(-0.02, 1.01), borderaxespad=0, **style)

@@ -1,4 +1,4 @@
-"""The norm of a loss's gradient by a state, against the time lag: measured as markers, the theoretical rate as lines."""
+"""The norm of a loss's gradient by a state against the time lag: measured as markers, the rate of theory as lines."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ def norm_figure(curves: Sequence[Curve]) -> str:
 
 
 def radius_text(curve: Curve) -> str:
-    """The spectral radius of a network's Jacobian, as mathematics."""
-    return "" if curve.rate != curve.rate else rf"$\rho(J) = {curve.radius:.2f}$"
+    """What tells a network from the others: the spectral radius of its Jacobian, or that of its matrices."""
+    if curve.rate == curve.rate:
+        return rf"$\rho(J) = {curve.radius:.2f}$"
+    return "" if curve.scale is None else rf"$\rho(W) = {curve.scale:.2f}$"
 
 
 def _draw(figure: Any, curves: Sequence[Curve]) -> None:

@@ -74,7 +74,8 @@ def unrolled(program: Program) -> Unrolled:
     """The graph of a cell.
 
     >>> import derive
-    >>> [f"{e.source}{e.shift}{e.target}" for e in unrolled(derive.differentiate(derive.load("lstm")).program).recurrent()]
+    >>> found = unrolled(derive.differentiate(derive.load("lstm")).program)
+    >>> [f"{e.source}{e.shift}{e.target}" for e in found.recurrent()]
     ['h-1c', 'c-1c', 'h-1h', 'c0h']
     """
     cell = program.cell

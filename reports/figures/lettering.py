@@ -51,10 +51,7 @@ class Lettering:
         """The text around a point; ``halo`` clears the paper around it."""
         width, height, depth, placed = self._set(text, size)
         left, base = x - width / 2, y + height / 2 - depth
-        uses = "".join(
-            f'<use href="#{name}" transform="translate({left + dx:.1f} {base - dy:.1f}) scale({scale:.4f} {-scale:.4f})"/>'
-            for name, dx, dy, scale in placed
-        )
+        uses = "".join(_use(name, left + dx, base - dy, scale) for name, dx, dy, scale in placed)
         around = ""
         if halo and placed:
             stroke = 5.0 / placed[0][3]
@@ -96,11 +93,17 @@ class Lettering:
         return name
 
 
+def _use(name: str, x: float, y: float, scale: float) -> str:
+    return f'<use href="#{name}" transform="translate({x:.1f} {y:.1f}) scale({scale:.4f} {-scale:.4f})"/>'
+
+
 def _path(vertices: Any, codes: Any) -> str:
     out, i = [], 0
     while i < len(codes):
         letter, count = _CODES[int(codes[i])], _POINTS[int(codes[i])]
-        points = "" if letter == "Z" else " ".join(f"{_GRAIN * x:.0f} {_GRAIN * y:.0f}" for x, y in vertices[i : i + count])
+        points = (
+            "" if letter == "Z" else " ".join(f"{_GRAIN * x:.0f} {_GRAIN * y:.0f}" for x, y in vertices[i : i + count])
+        )
         out.append(letter + points)
         i += count
     return "".join(out)

@@ -163,7 +163,16 @@ def powers(axis: Any, most: int = 7) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(most, integer=True))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: rf"$10^{{{value:.0f}}}$"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+
+
+def _power(value: float) -> str:
+    """A power of ten; the number itself where the exponent is no integer, for a short axis.
+
+    >>> _power(-3.0), _power(-0.3)
+    ('$10^{-3}$', '0.5')
+    """
+    return rf"$10^{{{value:.0f}}}$" if abs(value - round(value)) < 1e-9 else f"{10**value:.2g}"
 
 
 # ----------------------------------------------------------------------------------------------------------------- SVG
@@ -177,7 +186,7 @@ def _clean(svg: str, stem: str) -> str:
     svg = re.sub(r"(<svg [^>]*?)\s(?:width|height)=\"[^\"]*\"", r"\1", svg)
     svg = re.sub(r"<style type=\"text/css\">.*?</style>\s*", "", svg, flags=re.DOTALL)
     svg = svg.replace("<svg ", '<svg stroke-linejoin="round" ', 1)
-    svg = _lean(_own_ids(with_variables(svg), stem))
+    svg = _lean(_own_ids(with_variables(_hoisted(svg)), stem))
     return "\n".join(line.strip() for line in svg.splitlines() if line.strip()) + "\n"
 
 
@@ -194,6 +203,18 @@ def _own_ids(svg: str, stem: str) -> str:
     name = {old: f"{stem}-{i}" for i, old in enumerate(used)}
     svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{name[m[1]]}"' if m[1] in name else "", svg)
     return re.sub(r'(href="#|url\(#)([^")]+)', lambda m: m[1] + name[m[2]], svg)
+
+
+def _hoisted(svg: str) -> str:
+    """The style that all markers of a series share, once, at their group."""
+
+    def once(match: re.Match[str]) -> str:
+        styles = set(re.findall(r' style="([^"]*)"', match[2]))
+        if len(styles) != 1 or len(re.findall("<use", match[2])) != len(re.findall(" style=", match[2])):
+            return match[0]
+        return f'<g{match[1]} style="{styles.pop()}">' + re.sub(r' style="[^"]*"', "", match[2]) + "</g>"
+
+    return re.sub(r"<g((?: clip-path=\"[^\"]*\")?)>\s*((?:<use [^>]*/>\s*)+)</g>", once, svg)
 
 
 def _lean(svg: str) -> str:

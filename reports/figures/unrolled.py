@@ -31,7 +31,7 @@ def unrolled_figure(derivation: Derivation) -> str:
 
 def shown_steps(graph: Unrolled) -> int:
     """How many steps are drawn."""
-    return 4 if len(graph.states) == 1 else 3
+    return 4 if len(graph.states) == 1 and max(len(graph.outputs), len(graph.inputs)) < 3 else 3
 
 
 def marked_state(graph: Unrolled) -> str | None:
@@ -46,7 +46,7 @@ class _Drawing:
     """Places first, then arrows, then labels where nothing else is."""
 
     def __init__(self, derivation: Derivation) -> None:
-        self.graph, self.letters = unrolled(derivation.program), Lettering(STEM)
+        self.cell, self.graph, self.letters = derivation.cell, unrolled(derivation.program), Lettering(STEM)
         self.steps = shown_steps(self.graph)
         self.marked = marked_state(self.graph)
         self.ways = self.graph.reaching(self.marked, 1, self.steps) if self.marked else set()
@@ -136,8 +136,7 @@ class _Drawing:
             strong = name in self.graph.states and t > 0
             is_marked = (name, t) == (self.marked, 1)
             stroke, width = (BACK, 2.8) if is_marked else (INK, 1.5 if strong else 0.9)
-            box = f'x="{s.x - s.half_width:.1f}" y="{s.y - s.half_height:.1f}" width="{2 * s.half_width:.1f}"'
-            yield f'<rect {box} height="{2 * s.half_height:.1f}" rx="{s.corner:g}" fill="{PAPER}" stroke="{stroke}" stroke-width="{width}"/>'
+            yield _rectangle(s, f'fill="{PAPER}" stroke="{stroke}" stroke-width="{width}"')
             yield self.letters.centred(self._label(name, t), SIZE, s.x, s.y)
 
     def _labels(self) -> Iterator[str]:
@@ -175,7 +174,7 @@ class _Drawing:
         for rank, s in enumerate((0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74)):
             x, y = way.at(s)
             for side in (1.0, -1.0):
-                away = abs(nx) * width / 2 + abs(ny) * height / 2 + APART + 5
+                away = abs(nx) * width / 2 + abs(ny) * height / 2 + APART + 6
                 box = Box(x + side * nx * away, y + side * ny * away, width / 2, height / 2)
                 found.append((self._covered(box) + 0.4 * rank + (0.3 if side < 0 else 0.0), rank, side, box))
         box = min(found, key=lambda f: f[:3])[3]
@@ -223,7 +222,7 @@ class _Drawing:
             own = self.graph.states[0] if len(self.graph.states) == 1 else "s"
             text = rf"$J_t = \partial {name_latex(own, 't')} / \partial {name_latex(own, 't-1')}$"
             if own == "s":
-                names = ", ".join(name_latex(n) for n in self.graph.states[::-1])
+                names = ", ".join(name_latex(n) for n in self.cell.states)
                 text = text[:-1] + rf",\ s = ({names})$"
             wide = self.letters.measured(text, SMALL + 1)[0]
             yield self.letters.centred(text, SMALL + 1, x + wide / 2, y)
@@ -250,3 +249,8 @@ class _Drawing:
         view = f'viewBox="0 0 {width:.0f} {height:.0f}" stroke-linejoin="round"'
         body = "\n".join(p for p in (self.letters.definitions(), *parts) if p)
         return with_variables(f'<svg xmlns="http://www.w3.org/2000/svg" {view}>\n{body}\n</svg>\n')
+
+
+def _rectangle(s: Shape, style: str) -> str:
+    corner = f'x="{s.x - s.half_width:.1f}" y="{s.y - s.half_height:.1f}" rx="{s.corner:g}"'
+    return f'<rect {corner} width="{2 * s.half_width:.1f}" height="{2 * s.half_height:.1f}" {style}/>'

@@ -102,9 +102,10 @@ class _Line:
             coarse = np.array([central(real, h) for h in POINTS])
             fine = np.array([central(real, h / 2) for h in POINTS])
             complex_step = np.array([float(imaginary(1j * h).imag / h) for h in POINTS])
-        errors = [self.error(x) for x in (coarse, (4 * fine - coarse) / 3, complex_step)]
         rounding = FLOOR * abs(self.value) / abs(self.slope)
-        return Differences(along, POINTS, *errors, _curvature(errors[0], rounding), rounding)
+        plain, better = self.error(coarse), self.error((4 * fine - coarse) / 3)
+        curvature = _curvature(plain, rounding)
+        return Differences(along, POINTS, plain, better, self.error(complex_step), curvature, rounding)
 
     def error(self, found: Array) -> Array:
         """Relative, and at least half a unit in the last place."""

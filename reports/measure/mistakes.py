@@ -28,8 +28,8 @@ __all__ = ["CASES", "Revealed", "case_named", "revealed"]
 #: One case of each family.  Of the long ones the shorter: forty steps take as long as all other cases together.
 CASES = (
     "separating",
-    "sizes-rising",
-    "impulse-middle",
+    "sizes-of-one",
+    "impulse-T",
     "long-expanding",
     "one-step",
     "two-steps",
@@ -111,7 +111,7 @@ def _sorted(cell: Cell, cases: tuple[str, ...], named: dict[str, list[Mutant]], 
     kept = [
         (int((row == 1).sum()), name, row, places[0].sentence)
         for (name, places), row in zip(named.items(), shows, strict=True)
-        if (row == 1).any() or any(applicable(cell, m) for m in places[:1])
+        if (row == 1).any() or (cell.parameters and applicable(cell, places[0]))
     ]
     kept.sort(key=lambda k: k[:2])
     rows = np.array([k[2] for k in kept]).reshape(len(kept), len(cases))

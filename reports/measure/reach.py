@@ -16,7 +16,7 @@ import numpy as np
 
 import numeric
 from derive.derivation import Derivation
-from reports.measure.problem import Array, sizes_of, square_matrices
+from reports.measure.problem import Array, draw_problem, sizes_of, square_matrices
 
 __all__ = ["FLOW_SIZE", "FLOW_STEPS", "Curve", "curves"]
 
@@ -32,7 +32,7 @@ HALVINGS, NEAR = 14, 0.02
 class Curve:
     """One network: ``scale`` is the spectral radius of its recurrent matrices, None where there is none to scale.
 
-    ``rate`` is log rho(J), NaN where no fixed point was found, ``held`` that the sequence stayed at it; ``logs`` are
+    ``rate`` is log rho(J), NaN where the network is not at a fixed point, ``held`` that it stayed there; ``logs`` are
     the natural logarithms of the norms of dL/ds by state, lag 0 first; ``log_singular`` those of the singular values of
     the Jacobian product (lags, n) at ``lags``.
     """
@@ -49,23 +49,34 @@ class Curve:
         """rho(J)."""
         return float(np.exp(self.rate))
 
+    @property
+    def reaches(self) -> bool:
+        """Whether the first state's gradient is a positive number at every lag."""
+        return bool(np.isfinite(next(iter(self.logs.values()))).all())
+
     def factor(self, state: str) -> float:
         """The fitted change of the norm from one lag to the next, over the second half."""
         logs = self.logs[state]
         half = len(logs) // 2
-        return float(np.exp(numeric_rate(np.arange(half, len(logs)), logs[half:])))
+        return float(np.exp(_slope(np.arange(half, len(logs)), logs[half:])))
 
 
-def numeric_rate(lags: Array, logs: Array) -> float:
+def _slope(lags: Array, logs: Array) -> float:
     """The slope of the least-squares line; NaN where fewer than two logarithms are finite."""
     used = np.isfinite(logs)
     return float(np.polyfit(lags[used], logs[used], 1)[0]) if used.sum() > 1 else float("nan")
 
 
 def curves(engine: Any, derivation: Derivation, seed: int) -> tuple[Curve, ...]:
-    """The three regimes, those that a scale of the recurrent matrices makes; one network where there is none."""
+    """The three regimes, those that a scale of the recurrent matrices makes; one network where there is none.
+
+    Where the fixed point passes no gradient on, as zero does for relu, networks with random inputs instead.
+    """
     work = _Work(engine, square_matrices(derivation), seed)
     found = [work.curve(scale, start, rate) for scale, start, rate in work.regimes()]
+    if not any(c is not None and c.reaches for c in found):
+        driven = [work.driven(scale) for scale in (sorted(numeric.REGIMES.values()) if work.matrices else (None,))]
+        found = driven if any(c is not None and c.reaches for c in driven) else found
     return tuple(c for c in found if c is not None)
 
 
@@ -73,7 +84,7 @@ class _Work:
     """One network, its recurrent matrices to be scaled."""
 
     def __init__(self, engine: Any, matrices: Sequence[str], seed: int) -> None:
-        cell, self.engine = engine.cell, engine
+        cell, self.engine, self.seed = engine.cell, engine, seed
         letters = {cell.axes[state] for state in cell.states}
         self.sizes = {x: FLOW_SIZE if x in letters else n for x, n in sizes_of(tuple(cell.dimensions)).items()}
         self.params = engine.init(seed=seed, **self.sizes)
@@ -129,11 +140,22 @@ class _Work:
             low, high = (middle, high) if here < rate else (low, middle)
         return (middle, point, here) if abs(here - rate) < NEAR else None
 
+    def driven(self, scale: float | None) -> Curve | None:
+        """A network with random inputs and initial states."""
+        problem = draw_problem(self.engine, self.sizes, FLOW_STEPS, 1, self.seed, spread=0.5)
+        if problem is None:
+            return None
+        params = problem.params if scale is None else numeric.with_spectral_radius(problem.params, self.matrices, scale)
+        return self.followed(scale, params, problem.inputs, problem.initial, float("nan"))
+
     def curve(self, scale: float | None, start: Any, rate: float) -> Curve | None:
+        """A network without input, from a fixed point."""
+        return self.followed(scale, self.scaled(scale), self.inputs(FLOW_STEPS), start, rate)
+
+    def followed(self, scale: float | None, params: Any, inputs: Any, start: Any, rate: float) -> Curve | None:
         """The gradient of the sum of the first output at the last step, and the Jacobian product."""
-        engine, cell, params = self.engine, self.engine.cell, self.scaled(scale)
+        engine, cell = self.engine, self.engine.cell
         extent: dict[str, Any] = {"initial": start} | ({} if cell.inputs else {"steps": FLOW_STEPS, "batch": 1})
-        inputs = self.inputs(FLOW_STEPS)
         on = (*cell.outputs, *cell.states)[0]
         cotangents = {on: np.ones((1, self.sizes[cell.axes[on]]))}
         try:

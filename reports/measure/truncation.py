@@ -85,7 +85,7 @@ def _beside(engine: Any, problem: Drawn, cotangents: dict[str, Array], full: Arr
             found[form].append(float(np.linalg.norm(measured)) / size)
             found[f"{form}_predicted"].append(float(np.linalg.norm(predicted)) / size)
             apart = max(apart, float(np.linalg.norm(measured - predicted)) / size)
-    return Truncation(steps, LENGTHS, **{n: tuple(x) for n, x in found.items()}, apart=apart)  # type: ignore[arg-type]
+    return Truncation(steps, LENGTHS, **{n: tuple(x) for n, x in found.items()}, apart=apart)
 
 
 def _gradient(engine: Any, problem: Drawn, cotangents: dict[str, Array], truncate: Any) -> Array:

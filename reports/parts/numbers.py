@@ -1,4 +1,4 @@
-"""What was measured: the cross-check of every gradient, and the figure of gradient norms against time lag."""
+"""The cross-check of every gradient: one row a tensor, one column a method."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Any
 
 from derive.cell import Cell
 from derive.latex import name_latex
-from reports.document import Block, Figure, Mark, Math, Paragraph, Parts, Section, Table
-from reports.figures import norm_figure
-from reports.measure import BATCH, ENTRIES, FLOW_BATCH, FLOW_STEPS, STEPS, Curve, Measured, is_exact
-from reports.prose import joined, prose, scientific
+from reports.document import Block, Mark, Math, Paragraph, Parts, Section, Table
+from reports.measure import BATCH, ENTRIES, STEPS, Measured, is_exact
+from reports.prose import prose, scientific
 
-__all__ = ["check_summary", "figure_section", "numbers_section", "worst"]
+__all__ = ["check_summary", "numbers_section", "worst"]
 
 _METHODS = {
     "unfused program": "the derived equations one by one, without the engine's rewriting",
@@ -100,79 +99,3 @@ def _error(row: Any) -> Parts:
     if row.ok:
         return (scientific(row.error),)
     return Mark("fails", "differs") if is_exact(row) else Mark("open", "differs"), " ", scientific(row.error)
-
-
-def figure_section(measured: Measured, seed: int) -> Section:
-    """The figure: gradient norms against lag."""
-    title, anchor = "How far the gradient reaches", "reach"
-    if not measured.curves:
-        return Section(title, anchor, (Paragraph((Mark("open", "not done"), ": nothing finite to draw."), "note"),))
-    figure = Figure(
-        norm_figure(measured.curves), _caption(measured.curves, seed), _alt(measured.curves), "gradient-norm"
-    )
-    return Section(title, anchor, (figure,))
-
-
-def _caption(curves: tuple[Curve, ...], seed: int) -> Parts:
-    listed = [_sentence(c) for c in curves if c.state == curves[0].state]
-    scaled = curves[0].radius is not None
-    return (
-        _conclusion(curves),
-        " The loss is a random linear functional of ",
-        Math(name_latex(curves[0].state, "T")),
-        " alone; drawn is the norm of its derivative by the states ",
-        Math("T - t"),
-        " steps earlier, the geometric mean over ",
-        *prose(f"B = {FLOW_BATCH}"),
-        f" random sequences (seed {seed}). ",
-        *(
-            ("Each recurrent matrix is scaled to the spectral radius ", Math(r"\rho"), ". ")
-            if scaled
-            else ("There is no recurrent matrix to scale. ",)
-        ),
-        "Per step, ",
-        Math(rf"\lVert \mathrm{{d}}\mathcal{{L}}/\mathrm{{d}}{name_latex(curves[0].state, 't')} \rVert"),
-        " changes by a factor of ",
-        *joined(listed, last=" and "),
-        ".",
-    )
-
-
-def _sentence(curve: Curve) -> Parts:
-    factor = _number(curve.factor)
-    if curve.radius is None:
-        return (factor,)
-    return factor, " at ", Math(rf"\rho = {curve.radius:g}")
-
-
-def _number(factor: float) -> str:
-    return f"{factor:.2f}" if 0.1 <= factor < 100 else f"{factor:.1e}"
-
-
-def _conclusion(curves: tuple[Curve, ...]) -> str:
-    """What the figure shows, read from the fitted factors."""
-    own = [c.factor for c in curves if c.state == curves[0].state and c.factor == c.factor]
-    if not own:
-        return "The gradient vanishes at once."
-    if max(own) < 0.98:
-        return "The gradient decays exponentially with the lag, whatever the scale of the recurrent matrices here."
-    if min(own) > 1.02:
-        return "The gradient grows exponentially with the lag."
-    if min(own) < 0.98 and max(own) > 1.02:
-        return "The same equations make a gradient vanish or explode: the recurrent matrices decide."
-    if min(own) < 0.98:
-        return "The gradient decays with the lag, or keeps its size: the recurrent matrices decide."
-    return "The gradient keeps its size or grows with the lag."
-
-
-def _alt(curves: tuple[Curve, ...]) -> str:
-    lines = [
-        f"dL/d{c.state}"
-        + ("" if c.radius is None else f" at spectral radius {c.radius:g}")
-        + f": factor {_number(c.factor)} a step"
-        for c in curves
-    ]
-    return (
-        f"Line chart, logarithmic vertical axis: norm of the gradient by the state against the lag from 0 to"
-        f" {FLOW_STEPS - 1} steps. " + "; ".join(lines) + "."
-    )
