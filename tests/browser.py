@@ -24,7 +24,8 @@ FLAGS = (
 )  # fmt: skip
 
 MEASURING = r"""<script>document.fonts.ready.then(() => {
-  const faults = [], say = (what, e) => faults.push(what + " " + e.tagName + "." + e.className + " " + e.textContent.slice(0, 60));
+  const faults = [], say = (what, e) =>
+    faults.push(what + " " + e.tagName + "." + e.className + " " + e.textContent.slice(0, 60));
   for (const d of document.querySelectorAll("details")) d.open = true;
   const visit = e => {
     const style = getComputedStyle(e), box = e.getBoundingClientRect();
@@ -68,7 +69,8 @@ MEASURING = r"""<script>document.fonts.ready.then(() => {
   for (const [family, letters] of GLYPHS ? texts : []) {
     pen.font = size + "px " + family;
     const missing = new Set(["\u0378", "\u{10FFFD}"].map(drawn));
-    for (const letter of letters) if (!/[\s\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f]/.test(letter) && missing.has(drawn(letter)))
+    const unseen = /[\s\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f]/;
+    for (const letter of letters) if (!unseen.test(letter) && missing.has(drawn(letter)))
       faults.push("no glyph: U+" + letter.codePointAt(0).toString(16) + " in " + family.slice(0, 40));
   }
   parent.document.querySelector("pre").append(JSON.stringify({name: NAME, window: innerWidth, formulas,

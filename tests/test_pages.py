@@ -1,4 +1,4 @@
-"""Pages as a reader sees them: nothing overflows, nothing is missing, nothing is fetched, at any width, light and dark."""
+"""Pages as a reader sees them: nothing overflows, is missing or is fetched, at any width, light and dark."""
 
 from __future__ import annotations
 
