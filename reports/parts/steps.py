@@ -73,7 +73,7 @@ def latex_of(derivation: Derivation) -> str:
 
 def _blocks(steps: Sequence[Step], derivation: Derivation, shown: Shown) -> list[Block]:
     blocks: list[Block] = []
-    names = (*derivation.cell.parameters,)
+    names = (*derivation.cell.parameters, "theta")
     before: tuple[str | None, ...] = ()
     for step in steps:
         sentence = _sentence(step.sentence, names)
