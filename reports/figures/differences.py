@@ -24,7 +24,7 @@ def _draw(figure: Any, study: Differences) -> None:
     h = np.log10(np.array(study.steps))
     series = (
         ("central differences", study.central),
-        ("Richardson extrapolation", study.richardson),
+        ("Richardson", study.richardson),
         ("complex step", study.complex_step),
     )
     for i, (label, errors) in enumerate(series):
@@ -60,6 +60,6 @@ def _key(axes: Any) -> None:
     found, labels = axes.get_legend_handles_labels()
     by_label = dict(zip(labels, found, strict=True))
     order = [labels[i] for i in (0, 3, 1, 4, 2) if i < len(labels)]
-    style = {"ncols": 3, "frameon": False, "handletextpad": 0.4, "columnspacing": 1.4, "labelspacing": 0.3}
+    style = {"ncols": 3, "frameon": False, "handletextpad": 0.4, "columnspacing": 2.2, "labelspacing": 0.3}
     handles = [by_label[label] for label in order]
     axes.legend(handles, order, loc="lower left", bbox_to_anchor=(-0.02, 1.01), borderaxespad=0, **style)

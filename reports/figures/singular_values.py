@@ -42,6 +42,7 @@ def _draw(figure: Any, curves: Sequence[Curve]) -> None:
 
 def _product(curve: Curve) -> str:
     name = name_latex(next(iter(curve.logs))) if len(curve.logs) == 1 else "s"
+    name = "s" if r"\mathrm" in name else name  # a long name is longer than the axis
     return rf"$\partial {name}_T / \partial {name}_t$"
 
 

@@ -6,6 +6,7 @@ The gradient is that of all losses by one early state, along every way that it t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from derive.derivation import Derivation
 from derive.latex import name_latex
@@ -181,13 +182,17 @@ class _Drawing:
         self.taken.append(box)
         return self.letters.centred(text, size, box.x, box.y, colour=colour, halo=True)
 
+    @cached_property
+    def _lines(self) -> list[tuple[float, float]]:
+        """Points along every edge."""
+        return [p for source, target in self._edges() for p in self._route(source, target).points()]
+
     def _covered(self, box: Box) -> float:
         """How much of the drawing a label would cover."""
         bad = 40.0 * sum(box.overlaps(other, 1.5) for other in self.taken)
-        for source, target in self._edges():
-            points = self._route(source, target).points()
-            inside = sum(Box(x, y, 0, 0).overlaps(box, APART + 1.5) for x, y in points)
-            bad += 1.5 * inside
+        near = APART + 1.5
+        wide, high = box.half_width + near, box.half_height + near
+        bad += 1.5 * sum(abs(x - box.x) < wide and abs(y - box.y) < high for x, y in self._lines)
         return bad + (100.0 if box.x + box.half_width > self.right - 4 else 0.0)
 
     # ----------------------------------------------------------------------------------------------------------- whole

@@ -10,7 +10,7 @@ from reports.measure.mistakes import Revealed
 from reports.measure.problem import BATCH, STEPS, recurrent_matrices, sizes_of, square_matrices
 from reports.measure.reach import FLOW_SIZE, FLOW_STEPS, Curve
 from reports.measure.truncation import Truncation
-from reports.measure.whole import Measured, measure
+from reports.measure.whole import Measured, check, measure
 
 __all__ = [
     "BATCH",
@@ -25,6 +25,7 @@ __all__ = [
     "Measured",
     "Revealed",
     "Truncation",
+    "check",
     "is_exact",
     "measure",
     "recurrent_matrices",

@@ -22,7 +22,7 @@ from reports.measure.problem import draw_problem, loss_names
 __all__ = ["BYTES", "GROWTH_BATCH", "Growth", "GrowthPoint", "growth"]
 
 LENGTHS = (32, 64, 128, 256, 512)
-GROWTH_BATCH, RUNS, BYTES = 8, 3, 8
+GROWTH_BATCH, RUNS, BYTES = 8, 5, 8
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numeric
@@ -16,7 +16,7 @@ from reports.measure.problem import BATCH, STEPS, draw_problem, sizes_of
 from reports.measure.reach import Curve, curves
 from reports.measure.truncation import Truncation, truncation
 
-__all__ = ["Measured", "measure"]
+__all__ = ["Measured", "check", "measure"]
 
 NOT_MEASURED = "it was not measured"
 
@@ -47,22 +47,29 @@ class Measured:
         return True if self.check.ok else None
 
 
-def measure(derivation: Derivation, seed: int) -> Measured:
-    """Run the cross-check and the measurements of every figure."""
-    cell = derivation.cell
-    engine = numeric.Engine(cell)
-    sizes = sizes_of(tuple(cell.dimensions))
+def check(derivation: Derivation, seed: int) -> Measured:
+    """Run the cross-check alone."""
+    engine = numeric.Engine(derivation.cell)
+    sizes = sizes_of(tuple(derivation.cell.dimensions))
     problem = draw_problem(engine, sizes, STEPS, BATCH, seed, spread=0.7)
     shown = {"T": STEPS, "B": BATCH, **sizes}
     if problem is None:
         return Measured(shown, None, (), "the cell is not finite at the numbers that were drawn")
-    plain = numeric.Engine(cell, fast=False)  # the figures' calls are too few to compile anything for
-    return Measured(
-        shown,
-        cross_check(engine, problem, sizes, seed),
-        curves(plain, derivation, seed),
-        truncation=truncation(plain, sizes, seed),
-        differences=differences(plain, sizes, seed),
+    return Measured(shown, cross_check(engine, problem, sizes, seed), ())
+
+
+def measure(derivation: Derivation, seed: int) -> Measured:
+    """Run the cross-check and the measurements of every figure."""
+    checked = check(derivation, seed)
+    if checked.check is None:
+        return checked
+    engine = numeric.Engine(derivation.cell, fast=False)  # too few calls to compile anything for
+    sizes = sizes_of(tuple(derivation.cell.dimensions))
+    return replace(
+        checked,
+        curves=curves(engine, derivation, seed),
+        truncation=truncation(engine, sizes, seed),
+        differences=differences(engine, sizes, seed),
         growth=growth(derivation, sizes, seed),
-        revealed=revealed(cell),
+        revealed=revealed(derivation.cell),
     )
