@@ -9,13 +9,27 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from reports.document import Document, Section
+from reports.document import (
+    Code,
+    Document,
+    Entry,
+    Inline,
+    Link,
+    Mark,
+    Math,
+    Parts,
+    Quantity,
+    Section,
+    Table,
+    walk_blocks,
+)
 from reports.fonts import embedded_font
-from reports.mathml import characters, displayed, inline
+from reports.mathml import characters, displayed, inline, letters
 
 __all__ = ["to_html"]
 
 _FONT = "@@font@@"
+_LONG = 26  # letters of LaTeX that are worth copying
 # A formula in a line with the bracket before it or the punctuation after it: a browser would break between them.
 _LINE_MATH = re.compile(r"\(<math>(?:(?!</math>).)*</math>[,.;:)]*|<math>(?:(?!</math>).)*</math>[,.;:)]+", re.DOTALL)
 
@@ -27,7 +41,7 @@ def to_html(document: Document) -> str:
     """
     page = _environment().get_template("report.html.j2").render(document=document, numbers=dict(_numbers(document)))
     page = _LINE_MATH.sub(r'<span class="together">\g<0></span>', page)
-    return page.replace(_FONT, embedded_font(characters(page)), 1)
+    return page.replace(_FONT, embedded_font(characters(page) | letters(page)), 1)
 
 
 def _environment() -> jinja2.Environment:
@@ -43,8 +57,37 @@ def _environment() -> jinja2.Environment:
     environment.filters["inline"] = lambda latex: Markup(inline(latex))
     environment.filters["displayed"] = lambda latex: Markup(displayed(latex))
     environment.filters["drawing"] = Markup
+    environment.filters["plain"] = _plain
+    environment.filters["entries"] = lambda blocks: [b for b in walk_blocks(blocks) if isinstance(b, Entry)]
+    environment.filters["formulas"] = _formulas
     environment.globals["font"] = _FONT
     return environment
+
+
+def _plain(parts: Parts) -> str:
+    """Inlines as text, for what has no markup."""
+    shown = (_plain(p.parts) if isinstance(p, Link) else _letters(p) for p in parts)
+    return "".join(shown)
+
+
+def _letters(part: Inline) -> str:
+    match part:
+        case Math(latex=latex):
+            return latex
+        case Code(text=text) | Mark(text=text):
+            return text
+        case Quantity():
+            return _letters(part.shown)
+    return str(part)
+
+
+def _formulas(table: Table) -> list[str]:
+    """The LaTeX of a column of formulas, to copy; empty for a table without one."""
+    for column in zip(*table.rows, strict=True):
+        shown = [part.latex for cell in column for part in cell if isinstance(part, Math)]
+        if len(shown) == len(column) and all(len(cell) == 1 for cell in column) and max(map(len, shown)) > _LONG:
+            return shown
+    return []
 
 
 def _numbers(document: Document) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from derive.latex import name_latex
+from derive.latex import d_latex, name_latex
 from reports.document import Math, Parts, Quantity
 
 __all__ = ["joined", "prose", "scientific", "shape_math"]
@@ -84,7 +84,9 @@ def _latex(match: re.Match[str], names: Collection[str]) -> str:
         return name_latex(match["name"], match["time"])
     if match["word"]:
         word = match["word"]
-        return name_latex(word) if word in names or (word[0] == "d" and word[1:] in names) else ""
+        if word[0] == "d" and word not in names and word[1:] in names:
+            return d_latex(word[1:])
+        return name_latex(word) if word in names else ""
     return match[0]
 
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import doctest
 import importlib
-import io
-import os
 import pkgutil
 import re
-import shutil
-import subprocess
 from dataclasses import replace
-from html import escape
 from html.parser import HTMLParser
 
 import pytest
-from fontTools.ttLib import TTFont
 
 import derive
 import numeric
@@ -31,19 +24,28 @@ from reports.fonts import embedded_font
 from reports.html import to_html
 from reports.linebreak import aligned, clauses
 from reports.markdown import _latex, to_markdown
-from reports.mathml import characters, displayed, inline
+from reports.mathml import displayed, inline
 from reports.measure import BATCH, STEPS, Measured, check, measure, sizes_of
 from reports.prose import prose
+from tests.odd_cells import ODD
 
 SECTIONS = (
     "verdict",
     "cell",
-    "derivation",
+    "roles",
+    "forward",
+    "unrolled",
+    "loss",
+    "outputs",
+    "recursion",
+    "recurrent",
+    "others",
+    "jacobian",
+    "truncation",
     "cost",
     "proof",
     "planted",
     "numbers",
-    "reach",
     "conditions",
     "trusted",
     "versions",
@@ -100,6 +102,8 @@ def formulas(document):
     for block in document.blocks():
         if isinstance(block, Formula | Step):
             yield block.latex, True
+        if isinstance(block, Step):
+            yield from ((latex, True) for latex in block.explicit)
         parts = getattr(block, "parts", ()) or getattr(block, "caption", ())
         cells = [c for row in (block.head, *block.rows) for c in row] if isinstance(block, Table) else []
         sentences = (block.sentence, block.rests) if isinstance(block, Step) else ()
@@ -127,7 +131,7 @@ def test_every_section_is_there_for_every_cell(shipped):
 
 
 def test_what_should_be_concluded_comes_first(tanh):
-    first, table = tanh.sections[0].blocks
+    first, table, _ = tanh.sections[0].blocks
     assert isinstance(first, Paragraph)
     assert first.role == "lead"
     assert tanh.verdict == Mark("holds", "proven")
@@ -135,15 +139,45 @@ def test_what_should_be_concluded_comes_first(tanh):
     assert all(any(isinstance(p, Link) for p in row[-1]) for row in table.rows)
 
 
-def test_a_full_report_has_its_numbers_and_its_figure(tanh, results):
-    (figure,) = (b for b in tanh.blocks() if isinstance(b, Figure))
-    assert "spectral radius 0.80: factor 0.80 a step" in figure.alt
+def test_a_full_report_has_its_numbers_and_its_figures(tanh, results):
+    places = {
+        section.anchor: [b.stem for b in section.blocks if isinstance(b, Figure)]
+        for section in tanh.walk()
+        if any(isinstance(b, Figure) for b in section.blocks)
+    }
+    assert places == {
+        "unrolled": ["unrolled-graph"],
+        "jacobian": ["gradient-norm", "singular-values"],
+        "truncation": ["truncation-bias"],
+        "cost": ["time-and-memory"],
+        "planted": ["mistakes-revealed"],
+        "numbers": ["difference-errors"],
+    }
     html = to_html(tanh)
     score = results[1].score
     assert f"{score.caught} of {score.planted}" in html
     assert "complex step" in html
     assert "J. L. Elman" in html
-    assert len(html) < 1_500_000
+    assert len(html) < 3_000_000
+
+
+def test_the_story_is_told_in_order(tanh):
+    told = [section.anchor for section in tanh.sections]
+    assert told == [
+        *("verdict", "cell", "unrolled", "loss", "outputs", "recursion", "recurrent", "others", "jacobian"),
+        *("truncation", "cost", "proof", "numbers", "basis"),
+    ]
+    numbers = [b.number for b in tanh.blocks() if isinstance(b, Step)]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("name", ["no outputs", "neither", "no parameters", "vectors only", "scalars everywhere"])
+def test_a_chapter_is_there_where_the_cell_has_something_to_tell(name):
+    told = [section.anchor for section in quick(ODD[name]).sections]
+    cell = ODD[name]
+    assert ("outputs" in told) == bool(cell.outputs)
+    assert ("others" in told) == (name != "neither")
+    assert {"recursion", "recurrent", "jacobian"} <= set(told)
 
 
 def test_every_formula_of_every_cell_is_typeset(shipped, tanh):
@@ -206,19 +240,11 @@ def test_names_in_sentences_become_formulas():
     assert prose("a of b", ["b"])[0] == "a of "
 
 
-def test_the_font_has_every_letter_that_is_shown(tanh):
-    html = to_html(tanh)
-    data = re.search(r"data:font/woff;base64,([A-Za-z0-9+/=]+)", html)[1]
-    font = TTFont(io.BytesIO(base64.b64decode(data)))
-    needed = {ord(c) for c in characters(html) if not c.isspace() and c.isprintable() and c not in "\u2061\ufe00"}
-    assert needed
-    assert needed <= set(font.getBestCmap())
-    assert "MATH" in font
-    assert ord("h") in needed
-    assert 0x210E in needed  # h in italics
+def test_the_font_of_the_same_letters_is_the_same():
     assert embedded_font("abc") == embedded_font("cba")
     assert "√" in characters(inline(r"\sqrt{x}"))  # what a root is drawn with stands in no text
     assert "√" not in characters(inline("x"))
+    assert embedded_font("abc") != embedded_font("abd")
 
 
 # ------------------------------------------------------------------------------------------------------------- HTML
@@ -391,9 +417,9 @@ def test_formulas_are_written_in_letters_where_markdown_would_read_them():
 
 def test_a_figure_lies_beside_its_markdown(tanh):
     page = to_markdown(tanh, "my report")
-    assert list(page.files) == ["my report-gradient-norm.svg"]
+    assert len(page.files) == sum(isinstance(b, Figure) for b in tanh.blocks())
     assert "](my%20report-gradient-norm.svg)" in page.text
-    (svg,) = page.files.values()
+    svg = page.files["my report-gradient-norm.svg"]
     assert svg.startswith("<?xml")
     assert "var(" not in svg
 
@@ -405,11 +431,21 @@ def without_times(text):
     return re.sub(r'<span class="time">[^<]*</span>|(?:&lt; 0\.01|\d+\.\d\d) s\b', "TIME", text)
 
 
+def timeless(document):
+    """The document without the figures that draw times."""
+
+    def kept(section):
+        blocks = tuple(b for b in section.blocks if not (isinstance(b, Figure) and b.stem == "time-and-memory"))
+        return replace(section, blocks=blocks, sections=tuple(map(kept, section.sections)))
+
+    return replace(document, sections=tuple(map(kept, document.sections)))
+
+
 def test_the_same_cell_gives_the_same_bytes(tanh, results):
-    again = build_report(derive.load("tanh_rnn"))
+    again, tanh = timeless(build_report(derive.load("tanh_rnn"))), timeless(tanh)
     for write in (to_html, lambda d: to_markdown(d, "x").text):
         assert without_times(write(again)) == without_times(write(tanh))
-    other = assemble(*results[:2], measure(results[0], 1), 1)
+    other = timeless(assemble(*results[:2], measure(results[0], 1), 1))
     assert without_times(to_html(other)) != without_times(to_html(tanh))
 
 
@@ -525,40 +561,3 @@ def test_a_document_is_checked_when_it_is_made():
 def test_the_examples_in_docstrings_are_true(module):
     if module != "reports.__main__":
         assert doctest.testmod(importlib.import_module(module)).failed == 0
-
-
-# ----------------------------------------------------------------------------------------------------- in a browser
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MEASURING = """<script>parent.document.title = ["measured", innerWidth, document.documentElement.scrollWidth,
-getComputedStyle(document.querySelector("math")).fontFamily].join(":")</script></body>"""
-
-
-def rendered(html, width, folder):
-    """Window width, width of the page, and the mathematics' font, as a browser has them."""
-    # the page forbids scripts; this copy may run the one that measures, in a frame because windows have a least width
-    copy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html).replace("</body>", MEASURING)
-    path = folder / "page.html"
-    frame = f'<iframe style="border:0;width:{width}px;height:900px" srcdoc="{escape(copy, quote=True)}"></iframe>'
-    path.write_text(f"<!DOCTYPE html><meta charset=utf-8><title></title>{frame}", encoding="utf-8")
-    flags = ["--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-    flags += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    flags += [f"--user-data-dir={folder / 'profile'}", "--window-size=1300,900", "--virtual-time-budget=3000"]
-    command = [CHROMIUM, *flags, "--dump-dom", path.as_uri()]
-    out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
-    found = re.search(r"<title>measured:(\d+):(\d+):([^<]*)", out)
-    if not found:
-        pytest.skip("the browser does not start here")
-    return int(found[1]), int(found[2]), found[3]
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path")
-def test_no_page_is_wider_than_its_window(shipped, tmp_path):
-    html = to_html(shipped["lstm"])
-    for width in (1200, 400):
-        window, page, font = rendered(html, width, tmp_path)
-        assert window == width
-        assert page <= window
-        assert "Report Math" in font
-    window, page, _ = rendered(html.replace("<main", '<div style="width:1300px">x</div><main', 1), 1200, tmp_path)
-    assert page > window

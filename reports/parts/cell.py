@@ -1,12 +1,15 @@
-"""The cell: its equations as its author wrote them, its sources, what plays which part, and the sizes."""
+"""The equations: as their author wrote them, one by one, with their sources, what plays which part, and the sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from derive.cell import Cell
+from derive.derivation import Derivation
 from derive.latex import cell_latex, name_latex
 from reports.document import Block, Code, Formula, Listing, Math, Paragraph, Parts, Section, Table
+from reports.parts.shown import Shown
+from reports.parts.steps import chapter_section, latex_of
 from reports.prose import joined, prose, shape_math
 
 __all__ = ["cell_section", "source_lines"]
@@ -29,18 +32,25 @@ def source_lines(text: str) -> tuple[str, ...]:
     return tuple(line for line in lines[1:] if line)
 
 
-def cell_section(cell: Cell, sizes: Mapping[str, int]) -> Section:
-    """Section 1 of a report; ``sizes`` are those of the measurements (empty where nothing was measured)."""
+def cell_section(derivation: Derivation, shown: Shown, sizes: Mapping[str, int]) -> Section:
+    """The first section of the story; ``sizes`` are those of the measurements (empty where nothing was measured)."""
+    cell = derivation.cell
     source = " ".join(source_lines(cell.text))
     blocks: list[Block] = [Paragraph((source,), "source")] if source else []
     blocks.append(Formula(cell_latex(cell)))
     blocks.append(
         Paragraph((Math(r"\odot"), " and functions act entry by entry; every other product is a matrix product."))
     )
-    blocks += [_roles(cell), _sizes(cell, sizes)]
-    blocks += [Paragraph(("Note: ", *prose(note, cell.axes), "."), "note") for note in cell.notes]
-    blocks.append(Listing(cell.text.strip(), "text", "The text that everything in this report was made from"))
-    return Section("The cell", "cell", tuple(blocks))
+    notes = [Paragraph(("Note: ", *prose(note, cell.axes), "."), "note") for note in cell.notes]
+    listings = (
+        Listing(cell.text.strip(), "text", "The text that everything in this report was made from"),
+        Listing(latex_of(derivation), "latex", "LaTeX of every step, to copy"),
+    )
+    parts = (
+        Section("Roles and sizes", "roles", (_roles(cell), _sizes(cell, sizes), *notes, *listings)),
+        *chapter_section(derivation, "forward", shown),
+    )
+    return Section("The equations", "cell", tuple(blocks), parts)
 
 
 def _roles(cell: Cell) -> Table:

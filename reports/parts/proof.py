@@ -26,8 +26,8 @@ _GROUPS = (
 )
 
 
-def proof_section(proof: Proof) -> Section:
-    """Section 3 of a report."""
+def proof_section(proof: Proof, *more: Block) -> Section:
+    """The proof; ``more`` blocks stand with the planted mistakes."""
     shown = Shown(proof)
     names = tuple(proof.derivation.cell.parameters)
     groups = [_group(title, anchor, shown.under(*prefixes), names) for title, anchor, prefixes in _GROUPS]
@@ -43,7 +43,7 @@ def proof_section(proof: Proof) -> Section:
             "cross-check.",
         )
     )
-    return Section("The proof", "proof", (lead, _levels()), (*(s for s in sections if s.blocks), _planted(proof)))
+    return Section("The proof", "proof", (lead, _levels()), (*(s for s in sections if s.blocks), _planted(proof, more)))
 
 
 def _levels() -> Items:
@@ -174,7 +174,7 @@ def _row(o: Obligation, names: tuple[str, ...]) -> tuple[Parts, ...]:
     return prose(statement, names), prose(o.method), (o.level,), (mark_of(o), *_detail(o)), (seconds(o.seconds),)
 
 
-def _planted(proof: Proof) -> Section:
+def _planted(proof: Proof, more: Sequence[Block]) -> Section:
     score = proof.score
     lead = (
         Mark("fails" if score.missed else "holds", f"{score.caught} of {score.planted}"),
@@ -188,7 +188,7 @@ def _planted(proof: Proof) -> Section:
     ]
     counts = Table((("check",), ("planted",), ("rejected",)), tuple(rows), "lll", caption=(_what(proof),))
     missed = Paragraph(("Not rejected: ", *joined([(Code(m),) for m in score.missed]), "."))
-    blocks: tuple[Block, ...] = (Paragraph(lead), counts, *((missed,) if score.missed else ()), _mistakes())
+    blocks: tuple[Block, ...] = (Paragraph(lead), counts, *((missed,) if score.missed else ()), *more, _mistakes())
     return Section("Planted mistakes", "planted", blocks)
 
 

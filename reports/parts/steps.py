@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 
 from derive.cost import evaluated
 from derive.derivation import Derivation, Step
-from reports.document import Block, Link, Listing, Math, Paragraph, Parts, Section, Table, slug
+from derive.explicit_steps import explicit
+from reports.document import Block, Link, Math, Paragraph, Parts, Section, Table
 from reports.document import Step as Shown_step
 from reports.parts.shown import LEMMAS, Shown
 from reports.prose import joined, prose
 
-__all__ = ["cost_section", "derivation_section", "step_link"]
+__all__ = ["chapter_section", "chapters_of", "cost_section", "latex_of", "step_link"]
 
-COST = "Cost"
-_TITLES = {"The cell": "One step forward"}  # "The cell" is a section of its own here
+# What a chapter is about, before its first step.
+_LEADS: Mapping[str, Parts] = {
+    "outputs": (
+        "Nothing here reaches through time: the loss of a step sees these quantities, and no later step reads them.",
+    ),
+    "recursion": (
+        "From ",
+        Math("t = T"),
+        " down to ",
+        Math("t = 1"),
+        ", each quantity collects what its readers hand back. What step ",
+        Math("t + 1"),
+        " hands back is known by then.",
+    ),
+    "recurrent": (
+        "The same parameter is used at every step, and a state depends on every earlier use through the states before"
+        " it. Two derivatives must be kept apart: the immediate one, ",
+        Math(r"\partial^{+}"),
+        ", which counts the use at one step while the states before are held still, and the total one, ",
+        Math(r"\mathrm{d}"),
+        ", which counts them all.",
+    ),
+    "jacobian": (
+        "What one step does to a small change of the states is the matrix ",
+        Math("J_t"),
+        ". What many steps do is the product of these matrices, and their order is part of the result.",
+    ),
+}
 
 
 def step_link(number: int) -> Link:
@@ -23,35 +49,31 @@ def step_link(number: int) -> Link:
     return Link((f"({number})",), f"step-{number}")
 
 
-def derivation_section(derivation: Derivation, shown: Shown, sizes: Mapping[str, int]) -> Section:
-    """The steps under the headings that they have; the cost is a table."""
-    names = (*derivation.cell.parameters,)
-    sections = []
-    steps = (s for s in derivation.steps if s.section != COST)
-    for title, group in groupby(steps, key=lambda s: s.section):
-        blocks = tuple(_blocks(list(group), names, shown))
-        sections.append(Section(_TITLES.get(title, title), f"derivation-{slug(title)}", blocks))
-    lead = Paragraph(
-        (
-            "Every step has a number. With its equation stand the steps and rules that it rests on, and what was shown"
-            " about it; both lead there. ",
-            Math(r"\mathrm{d}v"),
-            " is the derivative of the loss by ",
-            Math("v"),
-            ".",
-        )
-    )
-    listing = Listing(latex_of(derivation), "latex", "LaTeX of every step, to copy")
-    return Section("The derivation", "derivation", (lead, listing), (*sections, cost_section(derivation, sizes)))
+def chapters_of(derivation: Derivation) -> dict[str, list[Step]]:
+    """The steps by chapter, in the order in which they are told."""
+    found: dict[str, list[Step]] = {}
+    for step in derivation.steps:
+        found.setdefault(step.chapter, []).append(step)
+    return found
+
+
+def chapter_section(derivation: Derivation, chapter: str, shown: Shown, *more: Block) -> tuple[Section, ...]:
+    """A chapter with its title, its steps and ``more`` blocks after them; none where the cell has no such chapter."""
+    steps = chapters_of(derivation).get(chapter)
+    if not steps:
+        return ()
+    lead = (Paragraph(_LEADS[chapter]),) if chapter in _LEADS else ()
+    return (Section(steps[0].section, chapter, (*lead, *_blocks(steps, derivation, shown), *more)),)
 
 
 def latex_of(derivation: Derivation) -> str:
     """Every step as LaTeX with its number."""
-    return "\n".join(rf"\[ {s.latex} \tag{{{s.number}}} \]" for s in derivation.steps if s.section != COST)
+    return "\n".join(rf"\[ {s.latex} \tag{{{s.number}}} \]" for s in derivation.steps if s.chapter != "cost")
 
 
-def _blocks(steps: list[Step], names: tuple[str, ...], shown: Shown) -> list[Block]:
+def _blocks(steps: Sequence[Step], derivation: Derivation, shown: Shown) -> list[Block]:
     blocks: list[Block] = []
+    names = (*derivation.cell.parameters, "theta")
     before: tuple[str | None, ...] = ()
     for step in steps:
         sentence = _sentence(step.sentence, names)
@@ -66,6 +88,7 @@ def _blocks(steps: list[Step], names: tuple[str, ...], shown: Shown) -> list[Blo
                 (*(("likewise, ",) if repeated else ()), *_rests(step, shown)),
                 shown.marked(step.obligation),
                 f"step-{step.number}",
+                explicit(derivation, step),
             )
         )
     return blocks
@@ -90,9 +113,9 @@ def _rule(rule: str, shown: Shown) -> Parts:
     return shown.link(rule, LEMMAS.get(rule, rule)) or prose(rule)
 
 
-def cost_section(derivation: Derivation, sizes: Mapping[str, int]) -> Section:
-    """What one forward and one backward pass cost, as polynomials in the sizes."""
-    steps = [s for s in derivation.steps if s.section == COST]
+def cost_section(derivation: Derivation, sizes: Mapping[str, int], *more: Block) -> Section:
+    """What one forward and one backward pass cost, as polynomials in the sizes; then ``more`` blocks."""
+    steps = chapters_of(derivation)["cost"]
     head: list[Parts] = [("quantity",), ("count",)]
     rows: list[tuple[Parts, ...]] = [((s.sentence[:1].upper() + s.sentence[1:],), (Math(s.latex),)) for s in steps]
     alignment = "ll"
@@ -109,4 +132,4 @@ def cost_section(derivation: Derivation, sizes: Mapping[str, int]) -> Section:
     else:
         caption = ("Counted from the program itself, not estimated.",)
     anchors = tuple(f"step-{s.number}" for s in steps)
-    return Section("Cost", "cost", (Table(tuple(head), tuple(rows), alignment, caption, anchors),))
+    return Section("Cost", "cost", (Table(tuple(head), tuple(rows), alignment, caption, anchors), *more))

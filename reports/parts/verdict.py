@@ -64,8 +64,19 @@ def verdict_section(proof: Proof, measured: Measured) -> Section:
     if proof.hypotheses:
         rows.append(_conditions(proof))
     table = Table((("what was shown",), ("verdict",), ("how far",), ("where",)), tuple(rows), "llll")
-    blocks: list[Block] = [Paragraph(_lead(proof, measured), "lead"), table]
+    blocks: list[Block] = [Paragraph(_lead(proof, measured), "lead"), table, Paragraph(_how_to_read())]
     return Section("What was shown", "verdict", tuple(blocks))
+
+
+def _how_to_read() -> Parts:
+    return (
+        "Every step below has a number. With its equation stand the steps and rules that it rests on, and what was"
+        " shown about it; both lead there. Each is also written out entry by entry, with 2 for every size. ",
+        Math(r"\mathrm{d}v"),
+        " is the derivative of the loss by ",
+        Math("v"),
+        ".",
+    )
 
 
 def _lead(proof: Proof, measured: Measured) -> Parts:
