@@ -1,0 +1,148 @@
+"""What a gradient keeps: measured peaks of memory against T, in full, in chunks, and computed again from checkpoints.
+
+The peak is that of everything that is allocated while a gradient is computed, inputs and targets apart; numbers are
+beside what the derivation counts: the values that the backward pass reads, eight bytes each.
+"""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import derive
+import numeric
+from derive.cell import Cell
+from derive.cost import count_cost, evaluated
+from numeric.arguments import Array
+from reports.checks.arguments import Arguments
+from reports.document import Math, Parts
+from reports.measurements.measurement import Measurement, Number, counted, measured
+from reports.measurements.network import extent, read_recipe
+
+__all__ = ["measure_memory", "measure_tape"]
+
+BYTES, LONGER, SPREAD = 8, 8, 1.3
+SEGMENT = 25  # steps that are computed again at once
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One gradient: its engine's ``keep`` and the chunks."""
+
+    cell: Cell
+    sizes: Mapping[str, int]
+    batch: int
+    keep: str | int = "all"
+    truncate: int | None = None
+
+    def peak(self, steps: int) -> tuple[int, dict[str, Array]]:
+        """The most bytes at any time beyond those before, in a first call at this length; and the gradient."""
+        engine = numeric.Engine(self.cell, keep=self.keep, fast=False, threads=1, segment=SEGMENT * self.batch)
+        engine.value_and_grad(**replace(self, batch=self.batch + 1)._given(engine, 2))  # compiles, for other shapes
+        given = self._given(engine, steps)
+        collecting, tracing = gc.isenabled(), tracemalloc.is_tracing()
+        gc.disable()
+        if not tracing:
+            tracemalloc.start()
+        try:
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            gradient = engine.value_and_grad(**given)[1]
+            return tracemalloc.get_traced_memory()[1] - before, gradient
+        finally:
+            if not tracing:
+                tracemalloc.stop()
+            if collecting:
+                gc.enable()
+
+    def _given(self, engine: numeric.Engine, steps: int) -> dict[str, Any]:
+        """The arguments of a gradient: a random linear loss of the first output, or state, at every step."""
+        cell, random = self.cell, np.random.default_rng(0)
+        on = (*cell.outputs, *cell.states)[0]
+
+        def draw(name: str) -> Array:
+            return random.standard_normal((steps, self.batch, self.sizes[cell.axes[name]]))
+
+        inputs = {name: draw(name) for name in cell.inputs}
+        loss = {"loss": "linear", "cotangents": {on: draw(on)}, "truncate": self.truncate}
+        params = engine.init(seed=0, **self.sizes)
+        return {"params": params, "inputs": inputs, **loss, **extent(engine, steps, self.batch)}
+
+
+def measure_memory(given: Arguments) -> Measurement:
+    """``steps`` and eight times as many, chunks of ``k``, ``batch``, and a recipe's cell and size."""
+    recipe = read_recipe(given, size=32)
+    steps, k, batch = given.whole("steps", 50, 1000, 100), given.whole("k", 1, 200, 20), given.whole("batch", 1, 64, 16)
+    given.done()
+    setting = _Setting(recipe.cell, recipe.sizes, batch)
+    long = LONGER * steps
+    (whole, _), (more, gradient) = setting.peak(steps), setting.peak(long)
+    chunks, chunks_more = (replace(setting, truncate=k).peak(n)[0] for n in (steps, long))
+    kept, again = replace(setting, keep=_budget(setting, long)).peak(long)
+    apart = sum(int((again[name] != x).sum()) for name, x in gradient.items())
+    numbers = {
+        "whole": _peak(whole, f"full gradient, T = {steps}", _stored(setting, steps)),
+        "whole_longer": _peak(more, f"full gradient, T = {long}", _stored(setting, long)),
+        "chunks": _peak(chunks, f"chunks of {k}, T = {steps}", _stored(setting, min(k, steps))),
+        "chunks_longer": _peak(chunks_more, f"chunks of {k}, T = {long}", _stored(setting, min(k, long))),
+        "kept": _peak(kept, f"full gradient, T = {long}, few states kept, the rest computed again"),
+        "growth": _growth(more / whole, "growth of the full gradient's peak", LONGER),
+        "growth_chunks": _growth(chunks_more / chunks, "growth of the peak in chunks", 1),
+        "apart": counted(apart, "numbers in which the gradient computed again differs from the full one"),
+    }
+    told: Parts = (*recipe.told, f", {batch} sequences. Peaks in bytes; expected are the numbers that are counted")
+    return Measurement(numbers, (*told, ", eight bytes each."))
+
+
+def _growth(ratio: float, says: str, expected: float) -> Number:
+    return measured(ratio, 1.25, ".1f", f"{says}, {LONGER} times as many steps", expected=expected, apart=1.0)
+
+
+def _budget(setting: _Setting, steps: int) -> int:
+    """A sixth of the full tape's bytes."""
+    engine = numeric.Engine(setting.cell, fast=False, threads=1, segment=SEGMENT * setting.batch)
+    return engine.memory_plan(T=steps, B=setting.batch, **setting.sizes).full_bytes // 6
+
+
+def _peak(found: int, says: str, expected: int | None = None) -> Number:
+    return measured(found, SPREAD, ",.0f", says, expected=expected, apart=1.0)
+
+
+def _stored(setting: _Setting, steps: int) -> int:
+    cost = count_cost(derive.differentiate(setting.cell).backward)
+    return BYTES * evaluated(cost.stored, {"T": steps, "B": setting.batch, **setting.sizes})
+
+
+def measure_tape(given: Arguments) -> Measurement:
+    """What there is to hold for one gradient, counted: states, other values, inputs, parameters.
+
+    ``steps``, ``batch``, ``inputs_size`` (every input's), ``size`` (every state's) and ``cell``.
+    """
+    cell = given.cell()
+    steps, batch = given.whole("steps", 1, 10**6, 100), given.whole("batch", 1, 10**6, 1)
+    size, width = given.whole("size", 1, 10**5, 20), given.whole("inputs_size", 1, 10**5, 10)
+    given.done()
+    states = {cell.axes[name] for name in cell.states}
+    sizes = {x: size if x in states else width for x in cell.dimensions}
+    cost = count_cost(derive.differentiate(cell).backward)
+    at = {"T": steps, "B": batch, **sizes}
+    kept, stored = evaluated(cost.states, at), evaluated(cost.stored, at)
+    inputs = steps * batch * sum(sizes[cell.axes[name]] for name in cell.inputs)
+    weights = sum(int(np.prod([sizes[x] for x in shape])) for shape in cell.parameters.values())
+    numbers = {
+        "states": counted(kept, "numbers in the hidden states of all steps"),
+        "stored": counted(stored, "numbers that the backward pass reads back, states among them, inputs apart"),
+        "inputs": counted(inputs, "numbers in the inputs, which it reads as well"),
+        "parameters": counted(2 * weights, "parameters and their gradient"),
+        "least": counted(
+            kept + inputs + 2 * weights, "states, inputs and parameters: all the rest can be had from them"
+        ),
+        "total": counted(max(stored, kept) + inputs + 2 * weights, "all of it"),
+    }
+    told: Parts = (f"{cell.name} with ", Math(f"T = {steps}"), ", ", Math(f"B = {batch}"), f", {size} entries a state")
+    return Measurement(numbers, (*told, f", {width} in inputs and outputs; counted from the derivation."))
