@@ -16,6 +16,8 @@ from reports.measurements.network import Network, read_recipe
 
 __all__ = ["measure_hearing"]
 
+_HEARD = "of them that change a bit of the derivative by the first state"
+
 
 def measure_hearing(given: Arguments) -> Measurement:
     """``steps``, ``seed`` and a recipe: which losses of steps 2 to T are in the derivative by the first states."""
@@ -29,7 +31,7 @@ def measure_hearing(given: Arguments) -> Measurement:
     share = float(np.linalg.norm(_first(net, _only(weights, steps - 1))) / np.linalg.norm(whole))
     numbers = {
         "later": counted(steps - 1, "losses after the first step"),
-        "heard": measured(sum(heard), 1.2, ".0f", "of them that change a bit of the derivative by the first state"),
+        "heard": counted(sum(heard), _HEARD) if all(heard) else measured(sum(heard), 1.2, ".0f", _HEARD),
         "share": measured(max(share, 1e-300), 1.2, "scientific", "share of the last loss in it"),
     }
     told: Parts = (*recipe.told, "; ", Math(f"T = {steps}"), f", a random linear loss of everything, seed {seed}.")

@@ -10,6 +10,7 @@ error of anything that sees only the last k inputs, whatever it is: below it, mo
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class _Task:
     def learned(self, seed: int, truncate: int | None, updates: int, rate: float) -> float:
         """The error after training, on sequences that were not trained on, where the target has its whole past."""
         net = self.recipe.draw(seed, self.steps)
-        options = {"loss": "squared_error", "clip": 1.0, "truncate": truncate, "progress": False}
+        options: dict[str, Any] = {"loss": "squared_error", "clip": 1.0, "truncate": truncate, "progress": False}
         optimizer = numeric.Adam(rate)
         found = numeric.fit(
             net.engine, net.params, lambda n: self.draw([seed, n]), optimizer=optimizer, steps=updates, **options

@@ -54,7 +54,7 @@ def counted(value: int, *says: object, expected: int | None = None) -> Number:
 def measured(
     value: float, spread: float, form: str, *says: object, expected: float | None = None, apart: float = 0.0
 ) -> Number:
-    """A number that may differ by the factor ``spread``; what is expected may by ``apart``, where it is measured too."""
+    """A number that may differ by the factor ``spread``; what is expected may by ``apart``, if that is said."""
     wanted = None if expected is None else Quantity(float(expected), apart or spread, form)
     return Number(Quantity(float(value), spread, form), says, wanted)  # type: ignore[arg-type]
 

@@ -60,7 +60,7 @@ def _size(value: Any, says: str) -> Number:
 
 
 def _one(net: Network, seed: int, rate: float, clip: float) -> tuple[float, ...]:
-    """Norm of the gradient; relative step and relative loss after it, plain and clipped; whether clipping did anything."""
+    """Norm of the gradient; relative step and relative loss after it, plain and clipped; whether it was clipped."""
     cell = net.engine.cell
     on = (*cell.outputs, *cell.states)[0]
     targets = np.random.default_rng([seed, 3]).standard_normal((net.batch, net.sizes[cell.axes[on]]))

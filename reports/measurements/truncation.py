@@ -94,10 +94,13 @@ def measure_boundary(given: Arguments) -> Measurement:
     for name, t in (("inside", inside), ("across", across)):
         if 2 <= t <= steps:
             full, cut = (_reach(net, seed, t, truncate) for truncate in (None, k))
+            apart = max(abs(cut - full) / full, 2.0**-53)
             numbers[f"{name}_whole"] = measured(
                 full, 1.05, "scientific", *_dependence(recipe.cell, t), ", full gradient"
             )
             numbers[f"{name}_chunks"] = measured(cut, 1.05, "scientific", *_dependence(recipe.cell, t), ", truncated")
+            spread = ROUNDING if apart < 1e-12 else 1.05
+            numbers[f"{name}_apart"] = measured(apart, spread, "scientific", "difference of these two, relative")
     near = [(t, j) for t, j in pairs(steps) if t - j == 1]
     dropped = set(dropped_by_chunks(steps, k))
     numbers["near"] = counted(len(near), "dependencies of one step in the sequence")
