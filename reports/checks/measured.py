@@ -15,7 +15,7 @@ from typing import Any
 from derive.claims import ClaimError
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
-from reports.document import Block, Code, Inline, Mark, Parts, Table
+from reports.document import Block, Code, Inline, Mark, Parts, Quantity, Table
 from reports.measurements.measurement import Measurement
 from reports.measurements.registry import find_quantity
 from reports.measurements.relation import Relation, Side, decide, read_relation
@@ -70,22 +70,20 @@ def _said(relations: list[Relation], decided: list[bool | None], found: Measurem
     """The relation that decides, with its numbers: the first that fails, else is not decided, else the first."""
     at = next((decided.index(wanted) for wanted in (False, None) if wanted in decided), 0)
     relation, holds = relations[at], decided[at]
-    words = {True: "Measured: ", False: "Measured otherwise: ", None: "Too near to be decided by measuring: "}[holds]
-    return (words, *_side(relation.left, found), *_sign(relation, holds), *_side(relation.right, found), ".")
-
-
-def _sign(relation: Relation, holds: bool | None) -> Parts:
+    begin = "Too near to be decided by measuring: " if holds is None else "Measured: "
     words = {"<": "less than", "<=": "at most", ">": "more than", ">=": "at least", "==": "equal to"}[relation.sign]
-    return (f" is {'not ' if holds is False else ''}{words} ",)
+    which = f", to be {words} " if holds is None else f", which is {'' if holds else 'not '}{words} "
+    rest = " The other relations below hold too." if holds and len(relations) > 1 else ""
+    return (begin, *_side(relation.left, found), which, *_side(relation.right, found), f".{rest}")
 
 
 def _side(side: Side, found: Measurement) -> Parts:
     """A side in words, with its number."""
     if not side.name:
-        return (f"{side.factor:g}",)
+        return (Quantity(side.factor, 1.0) if 0 < abs(side.factor) < 1e-3 else f"{side.factor:g}",)
     number = found.numbers[side.name]
     times: Parts = () if side.factor == 1 else (f"{side.factor:g} times ",)
-    return (*times, *number.says, " (", number.quantity, ")")
+    return (*times, *number.says, ": ", number.quantity)
 
 
 def _blocks(relations: list[Relation], decided: list[bool | None], found: Measurement) -> tuple[Block, ...]:

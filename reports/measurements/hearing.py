@@ -16,7 +16,7 @@ from reports.measurements.network import Network, read_recipe
 
 __all__ = ["measure_hearing"]
 
-_HEARD = "of them that change a bit of the derivative by the first state"
+_HEARD = "later losses that change a bit of the derivative by the first state"
 
 
 def measure_hearing(given: Arguments) -> Measurement:
@@ -32,7 +32,7 @@ def measure_hearing(given: Arguments) -> Measurement:
     numbers = {
         "later": counted(steps - 1, "losses after the first step"),
         "heard": counted(sum(heard), _HEARD) if all(heard) else measured(sum(heard), 1.2, ".0f", _HEARD),
-        "share": measured(max(share, 1e-300), 1.2, "scientific", "share of the last loss in it"),
+        "share": measured(max(share, 1e-300), 1.2, "scientific", "share of the last loss in that derivative"),
     }
     told: Parts = (*recipe.told, "; ", Math(f"T = {steps}"), f", a random linear loss of everything, seed {seed}.")
     return Measurement(numbers, told)

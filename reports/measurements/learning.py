@@ -25,7 +25,7 @@ from reports.measurements.network import Recipe, read_recipe
 __all__ = ["measure_learning"]
 
 BATCH, TESTS = 16, 200
-SMALL, LARGE = 20.0, 1.5  # how far another machine's training may lead: small errors far, none learned hardly
+SMALL, LARGE = 10.0, 1.5  # how far another machine's training may lead: small errors far, none learned hardly
 
 
 @dataclass(frozen=True)

@@ -86,17 +86,17 @@ def measure_memory(given: Arguments) -> Measurement:
     kept, again = replace(setting, keep=_budget(setting, long)).peak(long)
     apart = sum(int((again[name] != x).sum()) for name, x in gradient.items())
     numbers = {
-        "whole": _peak(whole, f"full gradient, T = {steps}", _stored(setting, steps)),
-        "whole_longer": _peak(more, f"full gradient, T = {long}", _stored(setting, long)),
-        "chunks": _peak(chunks, f"chunks of {k}, T = {steps}", _stored(setting, min(k, steps))),
-        "chunks_longer": _peak(chunks_more, f"chunks of {k}, T = {long}", _stored(setting, min(k, long))),
-        "kept": _peak(kept, f"full gradient, T = {long}, few states kept, the rest computed again"),
+        "whole": _peak(whole, ("full gradient, ", _steps(steps)), _stored(setting, steps)),
+        "whole_longer": _peak(more, ("full gradient, ", _steps(long)), _stored(setting, long)),
+        "chunks": _peak(chunks, (f"chunks of {k} steps, ", _steps(steps)), _stored(setting, min(k, steps))),
+        "chunks_longer": _peak(chunks_more, (f"chunks of {k} steps, ", _steps(long)), _stored(setting, min(k, long))),
+        "kept": _peak(kept, ("full gradient, ", _steps(long), ", few states kept and the rest computed again")),
         "growth": _growth(more / whole, "growth of the full gradient's peak", LONGER),
         "growth_chunks": _growth(chunks_more / chunks, "growth of the peak in chunks", 1),
         "apart": counted(apart, "numbers in which the gradient computed again differs from the full one"),
     }
-    told: Parts = (*recipe.told, f", {batch} sequences. Peaks in bytes; expected are the numbers that are counted")
-    return Measurement(numbers, (*told, ", eight bytes each."))
+    told: Parts = (*recipe.told, f", {batch} sequences. Expected are the numbers that are counted as stored, eight")
+    return Measurement(numbers, (*told, " bytes each."))
 
 
 def _growth(ratio: float, says: str, expected: float) -> Number:
@@ -109,8 +109,12 @@ def _budget(setting: _Setting, steps: int) -> int:
     return engine.memory_plan(T=steps, B=setting.batch, **setting.sizes).full_bytes // 6
 
 
-def _peak(found: int, says: str, expected: int | None = None) -> Number:
-    return measured(found, SPREAD, ",.0f", says, expected=expected, apart=1.0)
+def _steps(steps: int) -> Math:
+    return Math(f"T = {steps}")
+
+
+def _peak(found: int, says: Parts, expected: int | None = None) -> Number:
+    return measured(found, SPREAD, ",.0f", "peak in bytes, ", *says, expected=expected, apart=1.0)
 
 
 def _stored(setting: _Setting, steps: int) -> int:
@@ -136,13 +140,15 @@ def measure_tape(given: Arguments) -> Measurement:
     weights = sum(int(np.prod([sizes[x] for x in shape])) for shape in cell.parameters.values())
     numbers = {
         "states": counted(kept, "numbers in the hidden states of all steps"),
-        "stored": counted(stored, "numbers that the backward pass reads back, states among them, inputs apart"),
-        "inputs": counted(inputs, "numbers in the inputs, which it reads as well"),
+        "stored": counted(stored, "numbers of the forward pass that the backward pass reads, inputs apart"),
+        "inputs": counted(inputs, "numbers in the inputs"),
         "parameters": counted(2 * weights, "parameters and their gradient"),
         "least": counted(
-            kept + inputs + 2 * weights, "states, inputs and parameters: all the rest can be had from them"
+            kept + inputs + 2 * weights, "numbers that there have to be: states, inputs, parameters and their gradient"
         ),
-        "total": counted(max(stored, kept) + inputs + 2 * weights, "all of it"),
+        "total": counted(
+            max(stored, kept) + inputs + 2 * weights, "numbers that are held where nothing is computed again"
+        ),
     }
     told: Parts = (f"{cell.name} with ", Math(f"T = {steps}"), ", ", Math(f"B = {batch}"), f", {size} entries a state")
     return Measurement(numbers, (*told, f", {width} in inputs and outputs; counted from the derivation."))

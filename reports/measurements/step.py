@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import numeric
+from derive.claims import ClaimError
 from numeric.arguments import Array
 from reports.checks.arguments import Arguments
 from reports.document import Math, Parts
@@ -30,16 +31,20 @@ def measure_step(given: Arguments) -> Measurement:
     steps, seeds = given.whole("steps", 1, 200, 30), given.whole("seeds", 1, 50, 20)
     rate, clip = given.number("rate", 1e-6, 1e3, 0.1), given.number("clip", 1e-6, 1e6, 0.5)
     given.done()
+    if not recipe.cell.parameters:
+        raise ClaimError("nothing to update: the cell has no parameters", field="cell", found=recipe.cell.name)
     found = np.array([_one(recipe.draw(seed, steps, BATCH), seed, rate, clip) for seed in range(seeds)])
     norm, moved, after, moved_clipped, after_clipped, turned = found.T
     numbers = {
         "networks": counted(seeds, "networks"),
-        "raised": _many(after > 1, "of them: the update raised the loss"),
-        "raised_clipped": _many(after_clipped > 1, "of them: the clipped update raised the loss"),
+        "raised": _many(after > 1, "networks in which the update raised the loss"),
+        "raised_clipped": _many(after_clipped > 1, "networks in which the clipped update raised the loss"),
         "norm": _size(np.median(norm), "norm of the gradient, median"),
         "largest_norm": _size(norm.max(), "norm of the gradient, largest"),
-        "moved": _size(moved.max(), "how far the update moves the weights, against their norm, largest"),
-        "moved_clipped": _size(moved_clipped.max(), "the same, clipped"),
+        "moved": _size(moved.max(), "length of the update against the norm of the weights, largest"),
+        "moved_clipped": _size(
+            moved_clipped.max(), "length of the clipped update against the norm of the weights, largest"
+        ),
         "changed": counted(int(turned.sum()), "networks in which clipping changed the gradient"),
     }
     told: Parts = (

@@ -37,7 +37,7 @@ def measure_truncation(given: Arguments) -> Measurement:
     own, full = flat(cut), flat(whole)
     numbers = {
         "pairs": counted(len(pairs(steps)), "pairs of a loss and a use of the weights"),
-        "lost": counted(len(dropped), "of them dropped"),
+        "lost": counted(len(dropped), "pairs that truncation drops"),
         "bias": measured(distance(own, full), 1.05, ".3f", "error of the truncated gradient"),
         "unexplained": measured(
             distance(own + lost, full),
@@ -45,8 +45,10 @@ def measure_truncation(given: Arguments) -> Measurement:
             "scientific",
             "what is left of the error once the dropped pairs are added",
         ),
-        "cosine": measured(_cosine(own, full), 1.05, ".3f", "cosine of the angle between the two gradients"),
     }
+    if np.any(own) and np.any(full):
+        cosine = float(own @ full / (np.linalg.norm(own) * np.linalg.norm(full)))
+        numbers["cosine"] = measured(cosine, 1.05, ".3f", "cosine of the angle between the two gradients")
     kind = "a window of" if window else "chunks of"
     told: Parts = (*recipe.told, "; ", Math(f"T = {steps}"), f", {kind} ", Math(f"k = {k}"), f" steps, seed {seed}")
     return Measurement(numbers, (*told, ". Errors are relative."), (_by_parameter(cut, whole),))
@@ -61,10 +63,6 @@ def _sum_of(net: Network, weights: dict[str, Array], wanted: tuple[tuple[int, in
         copies = backward_through_copies(net, one, outputs)
         total += sum((flat(copies[j - 1]) for i, j in wanted if i == t), np.zeros_like(total))
     return total
-
-
-def _cosine(one: Array, other: Array) -> float:
-    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
 def _by_parameter(cut: dict[str, Array], whole: dict[str, Array]) -> Table:
@@ -94,17 +92,21 @@ def measure_boundary(given: Arguments) -> Measurement:
     for name, t in (("inside", inside), ("across", across)):
         if 2 <= t <= steps:
             full, cut = (_reach(net, seed, t, truncate) for truncate in (None, k))
-            apart = max(abs(cut - full) / full, 2.0**-53)
+            apart = max(abs(cut - full) / full if full else 0.0, 2.0**-53)
             numbers[f"{name}_whole"] = measured(
                 full, 1.05, "scientific", *_dependence(recipe.cell, t), ", full gradient"
             )
             numbers[f"{name}_chunks"] = measured(cut, 1.05, "scientific", *_dependence(recipe.cell, t), ", truncated")
             spread = ROUNDING if apart < 1e-12 else 1.05
-            numbers[f"{name}_apart"] = measured(apart, spread, "scientific", "difference of these two, relative")
+            numbers[f"{name}_apart"] = measured(
+                apart, spread, "scientific", f"relative difference of the two at step {t}"
+            )
     near = [(t, j) for t, j in pairs(steps) if t - j == 1]
     dropped = set(dropped_by_chunks(steps, k))
     numbers["near"] = counted(len(near), "dependencies of one step in the sequence")
-    numbers["near_lost"] = counted(sum(pair in dropped for pair in near), "of them across the edge of a chunk: lost")
+    numbers["near_lost"] = counted(
+        sum(pair in dropped for pair in near), "dependencies of one step that cross the edge of a chunk, and are lost"
+    )
     numbers["states_apart"] = _states_apart(net, seed, k)
     told: Parts = (*recipe.told, "; ", Math(f"T = {steps}"), ", chunks of ", Math(f"k = {k}"), f" steps, seed {seed}.")
     return Measurement(numbers, told)

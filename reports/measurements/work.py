@@ -38,7 +38,7 @@ def measure_work(given: Arguments) -> Measurement:
     numbers = {
         "whole": counted(whole, "multiply-adds of one full gradient"),
         "chunks": counted(chunks, f"multiply-adds, all chunks of {k} steps together"),
-        "edges": counted(edges * count.step, "of these, products that carry nothing on at the edges of chunks"),
+        "edges": counted(edges * count.step, "multiply-adds at the edges of chunks that carry nothing on"),
         "window": counted(window, f"multiply-adds, each loss carried back over a window of {k} steps"),
         "forward": counted(count.of(count.cost.forward, steps), "multiply-adds of the forward pass alone"),
         "per_update": counted(count.whole(min(k, steps)), "multiply-adds of one chunk, after which weights may change"),
