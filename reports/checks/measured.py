@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from derive.claims import ClaimError
+from numeric.fit_error import FitError
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
 from reports.document import Block, Code, Inline, Mark, Parts, Quantity, Table
@@ -37,7 +38,12 @@ def check_measured(given: Mapping[str, Any]) -> Evidence:
     own = {key: value for key, value in given.items() if key not in ("quantity", "relation")}
     measure = find_quantity(Arguments(given).text("quantity"))
     relations = [read_relation(text) for text in _relations(given)]
-    found = _measurement(measure, json.dumps(_plain(own), sort_keys=True))
+    try:
+        found = _measurement(measure, json.dumps(_plain(own), sort_keys=True))
+    except ClaimError:
+        raise
+    except (ValueError, ArithmeticError, FitError) as error:  # a network that is not finite, or has no fixed point
+        return Evidence(None, "not decided", (f"It cannot be measured: {error}.",))
     decided = [decide(relation, found) for relation in relations]
     holds = False if False in decided else None if None in decided else True
     level = "not decided" if holds is None else "measured"

@@ -39,9 +39,10 @@ class _Flow:
     @property
     def bend(self) -> float:
         """How far the log norm is from a straight line, against all that it changes."""
-        lags = np.arange(len(self.logs))
-        line = np.polyval(np.polyfit(lags, self.logs, 1), lags)
-        return float(np.abs(self.logs - line).max() / np.ptp(self.logs))
+        used = np.isfinite(self.logs)
+        lags, logs = np.flatnonzero(used), self.logs[used]
+        line = np.polyval(np.polyfit(lags, logs, 1), lags)
+        return float(np.abs(logs - line).max() / max(float(np.ptp(logs)), 1e-300))
 
 
 def measure_flow(given: Arguments) -> Measurement:

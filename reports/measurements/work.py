@@ -106,7 +106,7 @@ def _interleaved(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
 def measure_time(given: Arguments) -> Measurement:
     """How work and time of a gradient grow from ``steps`` to eight times as many, and from ``size`` to twice that."""
     recipe = read_recipe(given)
-    steps = given.whole("steps", 50, 1000, 200)
+    steps = given.whole("steps", 50, 2000, 500)
     given.done()
     long, count = 8 * steps, _Counter(recipe)
     nets = {"short": recipe.draw(0, steps), "long": recipe.draw(0, long)}
@@ -125,6 +125,6 @@ def measure_time(given: Arguments) -> Measurement:
         "work_wider": counted(wide.whole(steps), f"multiply-adds, T = {steps}, states of twice the size"),
         "time": Number(seconds(spent["short"]), (f"time, T = {steps}",)),
         "time_longer": Number(seconds(spent["long"]), (f"time, T = {long}",)),
-        "exponent": measured(exponent, 1.4, ".1f", "exponent of T in the time", expected=1.0, apart=1.0),
+        "exponent": measured(exponent, 1.3, ".1f", "exponent of T in the time", expected=1.0, apart=1.0),
     }
     return Measurement(numbers, (*recipe.told, ", one sequence."))
