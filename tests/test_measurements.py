@@ -356,7 +356,7 @@ def test_windows_that_overlap_cost_more(monkeypatch):
 
 @pytest.mark.parametrize(("exponent", "holds"), [(1.0, True), (2.0, False)])
 def test_time_that_grows_as_a_square_is_seen(exponent, holds, monkeypatch):
-    monkeypatch.setattr(work, "_interleaved", lambda runs: {"short": 1.0, "long": 8.0**exponent})
+    monkeypatch.setattr(work, "_interleaved", lambda runs: {"short": 1.0, "long": 8.0**exponent, "wide": 1.0})
     exponents = {"time": measure("time", steps=50)["exponent"]}
     assert decide(read_relation("time < 1.5"), Measurement(exponents, ())) is holds
 

@@ -140,6 +140,7 @@ def measure_product(given: Arguments) -> Measurement:
             "largest": _rate(float(np.median(logs[:, 0])), "rate of the largest singular value, median"),
             "least_largest": _rate(float(logs[:, 0].min()), "rate of the largest singular value, least"),
             "most_largest": _rate(float(logs[:, 0].max()), "rate of the largest singular value, most"),
+            "speed": _rate(float(np.abs(logs[:, 0]).min()), "rate of the largest singular value, either way, least"),
             "smallest": _rate(float(np.median(logs[:, -1])), "rate of the smallest singular value, median"),
         },
         told,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sympy import Expr
@@ -109,7 +110,8 @@ def measure_time(given: Arguments) -> Measurement:
     steps = given.whole("steps", 50, 2000, 500)
     given.done()
     long, count = 8 * steps, _Counter(recipe)
-    nets = {"short": recipe.draw(0, steps), "long": recipe.draw(0, long)}
+    wide = replace(recipe, size=2 * recipe.size)
+    nets = {"short": recipe.draw(0, steps), "long": recipe.draw(0, long), "wide": wide.draw(0, steps)}
 
     def run(name: str) -> Callable[[], object]:
         net = nets[name]
@@ -118,13 +120,15 @@ def measure_time(given: Arguments) -> Measurement:
 
     spent = _interleaved({name: run(name) for name in nets})
     exponent = math.log(spent["long"] / spent["short"]) / math.log(8)
-    wide = _Counter(Recipe(recipe.cell, 2 * recipe.size, recipe.inputs))
     numbers = {
-        "work": counted(count.whole(steps), f"multiply-adds, T = {steps}"),
-        "work_longer": counted(count.whole(long), f"multiply-adds, T = {long}"),
-        "work_wider": counted(wide.whole(steps), f"multiply-adds, T = {steps}, states of twice the size"),
-        "time": Number(seconds(spent["short"]), (f"time, T = {steps}",)),
-        "time_longer": Number(seconds(spent["long"]), (f"time, T = {long}",)),
+        "work": counted(count.whole(steps), "multiply-adds, ", Math(f"T = {steps}")),
+        "work_longer": counted(count.whole(long), "multiply-adds, ", Math(f"T = {long}")),
+        "work_wider": counted(
+            _Counter(wide).whole(steps), "multiply-adds, ", Math(f"T = {steps}"), ", states of twice the size"
+        ),
+        "time": Number(seconds(spent["short"]), ("time, ", Math(f"T = {steps}"))),
+        "time_longer": Number(seconds(spent["long"]), ("time, ", Math(f"T = {long}"))),
+        "time_wider": Number(seconds(spent["wide"]), ("time, ", Math(f"T = {steps}"), ", states of twice the size")),
         "exponent": measured(exponent, 1.3, ".1f", "exponent of T in the time", expected=1.0, apart=1.0),
     }
     return Measurement(numbers, (*recipe.told, ", one sequence."))
