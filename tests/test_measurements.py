@@ -160,7 +160,7 @@ def test_what_is_right_holds_and_its_opposite_is_refuted(quantity):
     assert (right.holds, right.level) == (True, "measured")
     wrong = check_measured(reading(quantity, opposite(RIGHT[quantity][1])))
     assert wrong.holds is False
-    marks = [part for row in wrong.blocks[1].rows for part in row[1] if isinstance(part, Mark)]
+    marks = [part for row in wrong.blocks[0].rows for part in row[-1] if isinstance(part, Mark)]
     assert [mark.verdict for mark in marks] == ["fails"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from derive.claims import ClaimError
 from numeric.fit_error import FitError
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
-from reports.document import Block, Code, Inline, Mark, Parts, Quantity, Table
+from reports.document import Block, Code, Fold, Inline, Mark, Parts, Quantity, Table
 from reports.measurements.measurement import Measurement
 from reports.measurements.registry import find_quantity
 from reports.measurements.relation import Relation, Side, decide, read_relation
@@ -86,16 +87,32 @@ def _said(relations: list[Relation], decided: list[bool | None], found: Measurem
 def _side(side: Side, found: Measurement) -> Parts:
     """A side in words, with its number."""
     if not side.name:
-        return (Quantity(side.factor, 1.0) if 0 < abs(side.factor) < 1e-3 else f"{side.factor:g}",)
+        return (_plain_number(side.factor),)
     number = found.numbers[side.name]
     times: Parts = () if side.factor == 1 else (f"{side.factor:g} times ",)
     return (*times, *number.says, ": ", number.quantity)
 
 
 def _blocks(relations: list[Relation], decided: list[bool | None], found: Measurement) -> tuple[Block, ...]:
-    rows = tuple(((Code(r.text),), (_mark(holds),)) for r, holds in zip(relations, decided, strict=True))
-    asked = Table((("what the statement needs",), ("verdict",)), rows, "ll")
-    return (found.table, asked, *found.blocks)
+    """What the statement needs beside what was measured; everything else that was measured is folded away."""
+    rows = tuple(
+        ((Code(r.text),), _value(r.left, found), _value(r.right, found), (_mark(holds),))
+        for r, holds in zip(relations, decided, strict=True)
+    )
+    head: tuple[Parts, ...] = (("what the statement needs",), ("left",), ("right",), ("verdict",))
+    return Table(head, rows, "lrrl", found.setting), Fold("Everything that was measured", (found.table, *found.blocks))
+
+
+def _value(side: Side, found: Measurement) -> Parts:
+    """What a side comes to."""
+    if not side.name:
+        return (_plain_number(side.factor),)
+    quantity = found.numbers[side.name].quantity
+    return (replace(quantity, value=side.factor * quantity.value),)
+
+
+def _plain_number(value: float) -> Inline:
+    return Quantity(value, 1.0) if 0 < abs(value) < 1e-3 else f"{value:,g}"
 
 
 def _mark(holds: bool | None) -> Inline:

@@ -74,11 +74,11 @@ class Measurement:
 
     @property
     def table(self) -> Table:
-        """All numbers, with what was expected beside them where something was."""
+        """All numbers, with what was expected beside them where something was; the setting is not said again."""
         told = any(number.expected is not None for number in self.numbers.values())
         rows = tuple(_row(name, number, told) for name, number in self.numbers.items())
         head: tuple[Parts, ...] = (("name",), ("what it is",), ("measured",), *((("expected",),) if told else ()))
-        return Table(head, rows, "llr" + "r" * told, self.setting)
+        return Table(head, rows, "llr" + "r" * told)
 
 
 def _row(name: str, number: Number, told: bool) -> tuple[Parts, ...]:

@@ -18,7 +18,7 @@ import derive
 from derive.cost import Cost, count_cost, evaluated
 from numeric.truncated import windows
 from reports.checks.arguments import Arguments
-from reports.document import Math, Parts, seconds
+from reports.document import Inline, Math, Parts
 from reports.measurements.measurement import Measurement, Number, counted, measured
 from reports.measurements.network import Recipe, read_recipe
 
@@ -44,7 +44,7 @@ def measure_work(given: Arguments) -> Measurement:
         "forward": counted(count.of(count.cost.forward, steps), "multiply-adds of the forward pass alone"),
         "per_update": counted(count.whole(min(k, steps)), "multiply-adds of one chunk, after which weights may change"),
         "entrywise": counted(count.entrywise(steps), "entrywise operations of one full gradient"),
-        **{f"time_{name}": Number(seconds(t), (f"time, {_WORDS[name]}",)) for name, t in spent.items()},
+        **{f"time_{name}": _time(t, _WORDS[name]) for name, t in spent.items()},
     }
     told: Parts = (*recipe.told, "; ", Math(f"T = {steps},\\ k = {k}"), ", one sequence. Times are those of this run.")
     return Measurement(numbers, told)
@@ -104,6 +104,11 @@ def _interleaved(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     return best
 
 
+def _time(seconds: float, *says: Inline) -> Number:
+    """A time, which is another one in every run."""
+    return measured(1e3 * seconds, math.inf, ".1f", "milliseconds, ", *says)
+
+
 def measure_time(given: Arguments) -> Measurement:
     """How work and time of a gradient grow from ``steps`` to eight times as many, and from ``size`` to twice that."""
     recipe = read_recipe(given)
@@ -126,9 +131,9 @@ def measure_time(given: Arguments) -> Measurement:
         "work_wider": counted(
             _Counter(wide).whole(steps), "multiply-adds, ", Math(f"T = {steps}"), ", states of twice the size"
         ),
-        "time": Number(seconds(spent["short"]), ("time, ", Math(f"T = {steps}"))),
-        "time_longer": Number(seconds(spent["long"]), ("time, ", Math(f"T = {long}"))),
-        "time_wider": Number(seconds(spent["wide"]), ("time, ", Math(f"T = {steps}"), ", states of twice the size")),
+        "time": _time(spent["short"], Math(f"T = {steps}")),
+        "time_longer": _time(spent["long"], Math(f"T = {long}")),
+        "time_wider": _time(spent["wide"], Math(f"T = {steps}"), ", states of twice the size"),
         "exponent": measured(exponent, 1.3, ".1f", "exponent of T in the time", expected=1.0, apart=1.0),
     }
     return Measurement(numbers, (*recipe.told, ", one sequence."))
