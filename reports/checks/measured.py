@@ -99,7 +99,7 @@ def _blocks(relations: list[Relation], decided: list[bool | None], found: Measur
         ((Code(r.text),), _value(r.left, found), _value(r.right, found), (_mark(holds),))
         for r, holds in zip(relations, decided, strict=True)
     )
-    head: tuple[Parts, ...] = (("what the statement needs",), ("left",), ("right",), ("verdict",))
+    head: tuple[Parts, ...] = (("what the statement needs",), ("measured",), ("against",), ("verdict",))
     return Table(head, rows, "lrrl", found.setting), Fold("Everything that was measured", (found.table, *found.blocks))
 
 

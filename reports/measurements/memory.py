@@ -77,14 +77,17 @@ class _Setting:
 def measure_memory(given: Arguments) -> Measurement:
     """``steps`` and eight times as many, chunks of ``k``, ``batch``, and a recipe's cell and size."""
     recipe = read_recipe(given, size=32)
-    steps, k, batch = given.whole("steps", 50, 1000, 100), given.whole("k", 1, 200, 20), given.whole("batch", 1, 64, 16)
+    steps, k, batch = given.whole("steps", 50, 1000, 100), given.whole("k", 1, 100, 20), given.whole("batch", 1, 64, 16)
     given.done()
     setting = _Setting(recipe.cell, recipe.sizes, batch)
     long = LONGER * steps
     (whole, _), (more, gradient) = setting.peak(steps), setting.peak(long)
     chunks, chunks_more = (replace(setting, truncate=k).peak(n)[0] for n in (steps, long))
-    kept, again = replace(setting, keep=_budget(setting, long)).peak(long)
+    wide, wider = (replace(setting, truncate=k * m).peak(long)[0] for m in (2, 4))
+    budget, repeated = _budget(setting, long)
+    kept, again = replace(setting, keep=budget).peak(long)
     apart = sum(int((again[name] != x).sum()) for name, x in gradient.items())
+    one = _stored(setting, 1)
     numbers = {
         "whole": _peak(whole, ("full gradient, ", _steps(steps)), _stored(setting, steps)),
         "whole_longer": _peak(more, ("full gradient, ", _steps(long)), _stored(setting, long)),
@@ -93,6 +96,10 @@ def measure_memory(given: Arguments) -> Measurement:
         "kept": _peak(kept, ("full gradient, ", _steps(long), ", few states kept and the rest computed again")),
         "growth": _growth(more / whole, "growth of the full gradient's peak", LONGER),
         "growth_chunks": _growth(chunks_more / chunks, "growth of the peak in chunks", 1),
+        "per_step": _step((more - whole) / (long - steps), "a step of the sequence, full gradient", one),
+        "per_step_chunks": _step((wider - wide) / (2 * k), "a step of the chunk, truncated", one),
+        "stored_step": counted(one, "bytes of the numbers that are counted as stored for a step"),
+        "repeated": measured(repeated, 1.01, ".2f", "forward passes that this computes again"),
         "apart": counted(apart, "numbers in which the gradient computed again differs from the full one"),
     }
     told: Parts = (*recipe.told, f", {batch} sequences. Expected are the numbers that are counted as stored, eight")
@@ -103,10 +110,19 @@ def _growth(ratio: float, says: str, expected: float) -> Number:
     return measured(ratio, 1.25, ".1f", f"{says}, {LONGER} times as many steps", expected=expected, apart=1.0)
 
 
-def _budget(setting: _Setting, steps: int) -> int:
-    """A sixth of the full tape's bytes."""
-    engine = numeric.Engine(setting.cell, fast=False, threads=1, segment=SEGMENT * setting.batch)
-    return engine.memory_plan(T=steps, B=setting.batch, **setting.sizes).full_bytes // 6
+def _step(found: float, says: str, expected: int) -> Number:
+    return measured(max(found, 0.0), 1.25, ",.0f", f"bytes for {says}", expected=expected, apart=1.0)
+
+
+def _budget(setting: _Setting, steps: int) -> tuple[int, float]:
+    """A sixth of the full tape's bytes, and how many forward passes more it costs to do with them."""
+
+    def plan(keep: str | int) -> numeric.MemoryPlan:
+        engine = numeric.Engine(setting.cell, keep=keep, fast=False, threads=1, segment=SEGMENT * setting.batch)
+        return engine.memory_plan(T=steps, B=setting.batch, **setting.sizes)
+
+    budget = plan("all").full_bytes // 6
+    return budget, plan(budget).repeated / plan(budget).segments
 
 
 def _steps(steps: int) -> Math:

@@ -18,7 +18,7 @@ import derive
 from derive.cost import Cost, count_cost, evaluated
 from numeric.truncated import windows
 from reports.checks.arguments import Arguments
-from reports.document import Inline, Math, Parts
+from reports.document import Inline, Math, Parts, Table
 from reports.measurements.measurement import Measurement, Number, counted, measured
 from reports.measurements.network import Recipe, read_recipe
 
@@ -47,7 +47,24 @@ def measure_work(given: Arguments) -> Measurement:
         **{f"time_{name}": _time(t, _WORDS[name]) for name, t in spent.items()},
     }
     told: Parts = (*recipe.told, "; ", Math(f"T = {steps},\\ k = {k}"), ", one sequence. Times are those of this run.")
-    return Measurement(numbers, told)
+    return Measurement(numbers, told, (_by_chunk(recipe, count, steps),))
+
+
+def _by_chunk(recipe: Recipe, count: _Counter, steps: int) -> Table:
+    """The same for chunks and windows of several lengths."""
+    lengths = [k for k in (1, 4, 16, 64) if k < steps] + [steps]
+    spent = _times(recipe, steps, {str(k): k for k in lengths})
+    rows = tuple(
+        (
+            (str(k),),
+            (counted(count.cut(steps, k, k), "").quantity,),
+            (counted(count.cut(steps, 1, k), "").quantity,),
+            (_time(spent[str(k)]).quantity,),
+        )
+        for k in lengths
+    )
+    head = (Math("k"),), ("multiply-adds, chunks",), ("multiply-adds, window",), ("milliseconds, chunks",)
+    return Table(head, rows, "rrrr")
 
 
 _WORDS = {"whole": "full gradient", "chunks": "all chunks", "window": "all windows"}
@@ -76,6 +93,8 @@ class _Counter:
 
     def cut(self, steps: int, k1: int, k2: int) -> int:
         """Every window once, and the forward pass between the beginnings of windows that overlap."""
+        if k2 >= math.ceil(steps / k1) * k1:  # nothing is cut
+            return self.whole(steps)
         found = list(windows(steps, k1, k2))
         ahead = 0 if k1 == k2 else self.of(self.cost.forward, max(w.start for w in found))
         return ahead + sum(self.whole(w.stop - w.start) for w in found)
