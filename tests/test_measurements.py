@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 from odd_cells import ODD
 
 import numeric
-from derive.claims import ClaimError
+from derive.claims import ClaimError, load_book
 from reports.checks.arguments import Arguments
 from reports.checks.measured import check_measured
 from reports.document import Mark, Quantity
+from reports.ledger import DEPENDS, HOLDS, REFUTED, run_ledger
+from reports.ledger_coverage import uncovered_text
 from reports.measurements import learning, memory, network, step, work
 from reports.measurements.measurement import Measurement, Number, counted, measured
 from reports.measurements.registry import QUANTITIES, find_quantity
@@ -78,6 +81,35 @@ def shipped():
 
 
 SHIPPED = list(shipped())
+
+
+# ------------------------------------------------------------------------------------------------------ the statements
+
+
+@pytest.mark.parametrize(("book", "claim", "verdict"), [
+    ("lesson", "through-steps", HOLDS),
+    ("lesson", "destabilize", HOLDS),
+    ("lesson", "within", HOLDS),
+    ("lesson", "clipping", DEPENDS),  # bounds an update, and does nothing for what vanishes
+    ("chapter", "trades", DEPENDS),  # memory, not work
+    ("lesson", "local", DEPENDS),  # not across the edge of a chunk
+    ("chapter", "prohibitive", REFUTED),  # checkpoints
+    ("chapter", "manual-all-future", DEPENDS),  # rounding
+])  # fmt: skip
+def test_known_suspects_that_are_measured(book, claim, verdict):
+    shipped = load_book(book)
+    only = replace(shipped, claims=tuple(c for c in shipped.claims if c.id == claim))
+    (judged,) = run_ledger([only]).judged
+    assert (judged.verdict, judged.corrected) == (verdict, True)
+
+
+def test_small_pictures_between_the_words_need_no_row():
+    text = (
+        "\n" * 20
+        + "* You move forward through **time steps** \u23e9\n* Then backpropagate through time \U0001f501—because"
+    )
+    assert uncovered_text(text + " each hidden state depends on previous ones", load_book("lesson")) == []
+    assert uncovered_text(text + " each hidden state depends on later ones", load_book("lesson")) != []
 
 
 # ---------------------------------------------------------------------------------------------------------- relations

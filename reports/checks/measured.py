@@ -19,7 +19,7 @@ from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
 from reports.document import Block, Code, Fold, Inline, Mark, Parts, Quantity, Table
 from reports.measurements.measurement import Measurement
-from reports.measurements.registry import find_quantity
+from reports.measurements.registry import QUANTITIES, find_quantity
 from reports.measurements.relation import Relation, Side, decide, read_relation
 
 __all__ = ["check_measured"]
@@ -37,7 +37,8 @@ def check_measured(given: Mapping[str, Any]) -> Evidence:
     False
     """
     own = {key: value for key, value in given.items() if key not in ("quantity", "relation")}
-    measure = find_quantity(Arguments(given).text("quantity"))
+    quantity = Arguments(given).text("quantity")
+    measure = find_quantity(quantity)
     relations = [read_relation(text) for text in _relations(given)]
     try:
         found = _measurement(measure, json.dumps(_plain(own), sort_keys=True))
@@ -48,7 +49,7 @@ def check_measured(given: Mapping[str, Any]) -> Evidence:
     decided = [decide(relation, found) for relation in relations]
     holds = False if False in decided else None if None in decided else True
     level = "not decided" if holds is None else "measured"
-    return Evidence(holds, level, _said(relations, decided, found), _blocks(relations, decided, found))
+    return Evidence(holds, level, _said(relations, decided, found), _blocks(quantity, relations, decided, found))
 
 
 def _relations(given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -93,14 +94,18 @@ def _side(side: Side, found: Measurement) -> Parts:
     return (*times, *number.says, ": ", number.quantity)
 
 
-def _blocks(relations: list[Relation], decided: list[bool | None], found: Measurement) -> tuple[Block, ...]:
+def _blocks(
+    quantity: str, relations: list[Relation], decided: list[bool | None], found: Measurement
+) -> tuple[Block, ...]:
     """What the statement needs beside what was measured; everything else that was measured is folded away."""
     rows = tuple(
         ((Code(r.text),), _value(r.left, found), _value(r.right, found), (_mark(holds),))
         for r, holds in zip(relations, decided, strict=True)
     )
     head: tuple[Parts, ...] = (("what the statement needs",), ("measured",), ("against",), ("verdict",))
-    return Table(head, rows, "lrrl", found.setting), Fold("Everything that was measured", (found.table, *found.blocks))
+    return Table(head, rows, "lrrl", (f"{QUANTITIES[quantity][1]}: ", *found.setting)), Fold(
+        "Everything that was measured", (found.table, *found.blocks)
+    )
 
 
 def _value(side: Side, found: Measurement) -> Parts:

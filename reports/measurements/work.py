@@ -24,7 +24,7 @@ from reports.measurements.network import Recipe, read_recipe
 
 __all__ = ["measure_time", "measure_work"]
 
-REPEATS = 5
+REPEATS = 3
 
 
 def measure_work(given: Arguments) -> Measurement:
