@@ -15,7 +15,7 @@ import numeric
 from derive.claims import ClaimError, load_book
 from reports.checks.arguments import Arguments
 from reports.checks.measured import check_measured
-from reports.document import Mark, Quantity
+from reports.document import Mark, Quantity, inlines
 from reports.ledger import DEPENDS, HOLDS, REFUTED, run_ledger
 from reports.ledger_coverage import uncovered_text
 from reports.measurements import learning, memory, network, step, work
@@ -254,6 +254,17 @@ def test_wrong_arguments_are_named(changed, words):
         check_measured(reading("flow") | changed)
 
 
+@pytest.mark.parametrize(("changed", "words"), [
+    ({"delay": 0}, "which task"),
+    ({"decay": 0.5}, "which task"),
+    ({"delay": 8}, "which task"),
+    ({"updates": 1000, "seeds": 5, "steps": 200}, "too long"),
+])  # fmt: skip
+def test_a_task_is_one_that_can_be_learned_in_time(changed, words):
+    with pytest.raises(ClaimError, match=words):
+        check_measured(reading("learning") | changed)
+
+
 @pytest.mark.parametrize("cell", ["h[t] = tanh(W @ h[t-1] + x[t])\ny[t] = h[t]", "h[t] = tanh(W @ h[t-1])"])
 def test_a_task_needs_one_input_and_one_output(cell):
     with pytest.raises(ClaimError, match="no cell for these tasks"):
@@ -435,9 +446,14 @@ def test_memory_and_work_of_any_cell(name):
 def test_other_rounding_gives_the_same_numbers_within_their_spread(quantity, engine_is):
     """Columns instead of rows and other segments: sums in another order, as another BLAS would take them."""
     arguments = RIGHT[quantity][0] | ({"steps": 60} if quantity == "hearing" else {})
-    here = measure(quantity, **arguments)
+    run = find_quantity(quantity)
+    here = run(Arguments({"cell": "tanh_rnn", **arguments}))
     engine_is(lambda cell, **o: numeric.Engine(cell, layout="columns", segment=64, **o))
-    there = measure(quantity, **arguments)
-    assert {n: x.says for n, x in here.items()} == {n: x.says for n, x in there.items()}
-    for name, number in here.items():
-        assert number.quantity.agrees(there[name].quantity.value), name
+    there = run(Arguments({"cell": "tanh_rnn", **arguments}))
+    for one, other in zip(told(here), told(there), strict=True):
+        assert one.agrees(other.value) if isinstance(one, Quantity) else one == other
+
+
+def told(measurement):
+    """Everything that a reader is told, word by word."""
+    return [part for block in (measurement.table, *measurement.blocks) for part in inlines(block)]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import numeric
+from derive.latex import name_latex
 from numeric.arguments import Array
 from reports.checks.arguments import Arguments
 from reports.document import Math, Parts, Quantity
@@ -59,7 +60,8 @@ def measure_flow(given: Arguments) -> Measurement:
     numbers = _numbers(flows, still)
     held = "held at a fixed point without input" if still else "driven by random inputs"
     told: Parts = (*recipe.told, f", {held}; ", Math(f"T = {steps}"), f", {seeds} networks, seeds 0 to {seeds - 1}")
-    return Measurement(numbers, (*told, f". Rates are of {_name(recipe)}, in nats a step."))
+    state = Math(name_latex(recipe.cell.states[0], "t"))
+    return Measurement(numbers, (*told, ". Rates are of the gradient by ", state, ", in nats a step."))
 
 
 def _numbers(flows: list[_Flow], still: bool) -> dict[str, Number]:
@@ -84,10 +86,6 @@ def _numbers(flows: list[_Flow], still: bool) -> dict[str, Number]:
 
 def _decades(value: float, says: str) -> Number:
     return _rate(value, f"{says}, in powers of ten", "+.1f")
-
-
-def _name(recipe: Recipe) -> str:
-    return f"the gradient by {recipe.cell.states[0]}"
 
 
 def _flow(recipe: Recipe, seed: int, steps: int, still: bool) -> _Flow:

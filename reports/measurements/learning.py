@@ -24,7 +24,7 @@ from reports.measurements.network import Recipe, read_recipe
 
 __all__ = ["measure_learning"]
 
-BATCH, TESTS = 16, 200
+BATCH, TESTS, MOST = 16, 200, 20_000
 SMALL, LARGE = 10.0, 1.5  # how far another machine's training may lead: small errors far, none learned hardly
 
 
@@ -89,6 +89,9 @@ def measure_learning(given: Arguments) -> Measurement:
     if (delay > 0) == (decay > 0) or delay >= steps:
         wanted = "either a delay, shorter than the sequence, or a decay"
         raise ClaimError("which task", field="delay", found=delay, expected=wanted)
+    if updates * seeds * (1 + (-(-steps // k) if k else 0)) > MOST:
+        wanted = f"at most {MOST:,} updates in all, one a chunk"
+        raise ClaimError("this would take too long", field="updates", found=updates, expected=wanted)
     task = _Task(recipe, steps, delay, decay)
     whole = sorted(task.learned(seed, None, updates, rate) for seed in range(seeds))
     numbers = _errors("whole", whole, "full gradient")
@@ -105,7 +108,7 @@ def _errors(name: str, found: list[float], how: str) -> dict[str, Number]:
 
 
 def _error(value: float, says: str) -> Number:
-    return measured(value, LARGE if value > 0.5 else SMALL, "scientific" if value < 0.01 else ".2f", f"error, {says}")
+    return measured(value, LARGE if value > 0.5 else SMALL, ".2g", f"error, {says}")
 
 
 def _told(task: _Task, seeds: int, updates: int) -> Parts:

@@ -52,8 +52,9 @@ class Recipe:
         """The recipe in words."""
         own: Parts = (Code(self.cell.name), f" with {self.size} entries a state")
         if self.radius:
-            kind = "orthogonal recurrent matrices times" if self.orthogonal else "recurrent matrices of spectral radius"
-            own += (f", {kind} {self.radius:g}",)
+            times = "" if self.radius == 1 else f"{self.radius:g} times "
+            scaled = f"recurrent matrices of spectral radius {self.radius:g}"
+            own += (f", {times}orthogonal recurrent matrices" if self.orthogonal else f", {scaled}",)
         return (*own, ", ", Code(self.raised), f" raised by {self.by:g}") if self.raised else own
 
     def draw(self, seed: int, steps: int, batch: int = 1) -> Network:

@@ -30,7 +30,7 @@ REPEATS = 3
 def measure_work(given: Arguments) -> Measurement:
     """The full gradient, chunks of ``k`` steps, and a window of ``k`` steps for each loss; ``steps``, and a recipe."""
     recipe = read_recipe(given)
-    steps, k = given.whole("steps", 2, 2000, 240), given.whole("k", 1, 200, 12)
+    steps, k = given.whole("steps", 2, 1000, 240), given.whole("k", 1, 100, 12)
     given.done()
     count = _Counter(recipe)
     spent = _times(recipe, steps, {"whole": None, "chunks": k, "window": (1, k)})
