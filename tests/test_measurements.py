@@ -91,7 +91,6 @@ SHIPPED = list(shipped())
     ("lesson", "destabilize", HOLDS),
     ("lesson", "within", HOLDS),
     ("lesson", "clipping", DEPENDS),  # bounds an update, and does nothing for what vanishes
-    ("chapter", "trades", DEPENDS),  # memory, not work
     ("lesson", "local", DEPENDS),  # not across the edge of a chunk
     ("chapter", "prohibitive", REFUTED),  # checkpoints
     ("chapter", "manual-all-future", DEPENDS),  # rounding
