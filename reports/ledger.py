@@ -7,7 +7,7 @@ with the claim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -97,20 +97,36 @@ def run_ledger(chosen: Iterable[Book], *, report: Callable[[str], None] = lambda
         for claim in book.claims:
             for reading in _readings(claim):
                 _within(book, claim, reading.check, partial(find_check, reading.check))
-    return Ledger(tuple((book, tuple(_judge(book, claim, report) for claim in book.claims)) for book in chosen))
+    known: dict[str, Evidence] = {}
+    return Ledger(tuple((book, tuple(_judge(book, claim, known, report) for claim in book.claims)) for book in chosen))
 
 
 def _readings(claim: Claim) -> tuple[Reading, ...]:
     return (*claim.readings, *(claim.corrected.readings if claim.corrected else ()))
 
 
-def _judge(book: Book, claim: Claim, report: Callable[[str], None]) -> Judged:
+def _judge(book: Book, claim: Claim, known: dict[str, Evidence], report: Callable[[str], None]) -> Judged:
     report(f"{book.title}: {claim.id}")
 
     def decide(readings: tuple[Reading, ...]) -> tuple[Decided, ...]:
-        return tuple((r, _within(book, claim, r.check, partial(check_reading, r))) for r in readings)
+        return tuple((r, _within(book, claim, r.check, partial(_evidence, r, known))) for r in readings)
 
     return Judged(claim, decide(claim.readings), decide(claim.corrected.readings) if claim.corrected else ())
+
+
+def _evidence(reading: Reading, known: dict[str, Evidence]) -> Evidence:
+    """What a check finds; the same question is asked once, however many claims come to it."""
+    key = f"{reading.check} {sorted((name, _told(value)) for name, value in reading.arguments.items())}"
+    if key not in known:
+        known[key] = check_reading(reading)
+    return known[key]
+
+
+def _told(value: object) -> str:
+    """An argument as text, its type included, in an order of its own."""
+    if isinstance(value, Mapping):
+        return f"{sorted((name, _told(inner)) for name, inner in value.items())}"
+    return f"{[_told(inner) for inner in value]}" if isinstance(value, tuple) else repr(value)
 
 
 def _within(book: Book, claim: Claim, check: str, run: Callable[[], Result]) -> Result:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from derive.claims import Book, Claim, ClaimError
 from derive.claims.read import CHARACTERS
-from derive.claims.statement import Piece, pieces
+from derive.claims.statement import Piece, pieces, without_pictures
 from derive.errors import CellError
 from derive.parse import read_text
 
@@ -26,8 +26,6 @@ WORDS = 4  # so many words in a row without a claim are listed
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})")
 _RULE = re.compile(r"\s*\|?\s*:?-{3,}:?\s*(\|\s*:?-{3,}:?\s*)*\|?\s*")
 _SILENT = re.compile(r"\s*(#{1,6}\s|-{3,}\s*$|\*{3,}\s*$)")
-# Small pictures between the words, with the space before them: a book may leave them out.
-_PICTURES = re.compile("\\s?[\U0001f000-\U0001faff\u23e9-\u23ff\u2600-\u27bf\ufe0f]+")
 _LEADING = re.compile(r"^\s*(?:>\s*)*(?:[-*+]\s+|\d+[.)]\s+)?")
 
 
@@ -160,6 +158,6 @@ def _squeezed(tex: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Words without marks of emphasis, lists, quotations and pictures, in one line, without the stop at the end."""
-    lines = (_PICTURES.sub("", _LEADING.sub("", line)) for line in text.split("\n"))
+    """Words without marks of emphasis, lists and quotations, in one line, without the stop at the end."""
+    lines = (_LEADING.sub("", line) for line in without_pictures(text).split("\n"))
     return re.sub(r"\s+", " ", " ".join(lines).replace("**", "")).strip(" .:;,—")

@@ -584,6 +584,8 @@ def test_a_wrong_book_is_one_line(text, words):
 def test_a_file_that_is_no_book(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_book(tmp_path / "nothing.toml")
+    with pytest.raises(FileNotFoundError, match="did you mean chapter"):
+        load_book("chaptre")
     for data, words in ((b"\xff\xfe\x00", "not UTF-8"), (b"x = 1\n", "unknown field")):
         path = tmp_path / "a.toml"
         path.write_bytes(data)

@@ -46,6 +46,10 @@ def load_book(name_or_path: str | os.PathLike[str]) -> Book:
         entry = files("derive").joinpath("claims", f"{name_or_path}.toml")
         return read_book(entry.read_text(encoding="utf-8"), name_or_path)
     path = Path(name_or_path)
+    if not os.path.exists(path) and path.suffix != ".toml" and len(path.parts) == 1:
+        near = nearest(str(path)[:80], books())
+        hint = f"; did you mean {near}?" if near else ""
+        raise FileNotFoundError(f"{str(path)!r} is neither a shipped book ({', '.join(books())}) nor a file{hint}")
     try:
         text = read_text(path, characters=CHARACTERS)
     except CellError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from derive.claims.errors import ClaimError
 
-__all__ = ["LONGEST", "Piece", "check_formulas", "pieces"]
+__all__ = ["LONGEST", "Piece", "check_formulas", "pieces", "without_pictures"]
 
 LONGEST = 2_000  # characters of one formula; a longer one might be nested deeper than a typesetter goes
 
@@ -52,3 +53,17 @@ def check_formulas(text: str, field: str) -> str:
             wanted = f"at most {LONGEST:,} characters"
             raise ClaimError("the formula is too long", field=field, found=f"{len(piece.text):,}", expected=wanted)
     return text
+
+
+def without_pictures(text: str) -> str:
+    """The text without pictographs, which say nothing, and for which a reader may have no letters.
+
+    >>> without_pictures("\N{HOURGLASS WITH FLOWING SAND} Truncated")
+    ' Truncated'
+    """
+    return "".join(c for c in text if not _is_picture(c))
+
+
+def _is_picture(c: str) -> bool:
+    joins = c in "\N{VARIATION SELECTOR-16}\N{ZERO WIDTH JOINER}"
+    return joins or (unicodedata.category(c) == "So" and c >= "\u2300")  # technical signs and what comes after them

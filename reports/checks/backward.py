@@ -83,13 +83,16 @@ def _level(verification: Verification) -> str:
 
 
 def _proven(verification: Verification) -> Parts:
-    sizes = sorted({line.level.removeprefix("proven, ") for line in verification.lines if line.level})
-    many = len(sizes) > 1
-    how = "for every size" if sizes == ["every size"] else ", ".join(s.removeprefix("every ") for s in sizes)
-    how = how.replace("size, at", "for every size, or at") if many else how
-    ran = " Run as they stand at T = 3, they give the unrolled network's gradients." if verification.ran else ""
-    lines = "The line is" if len(verification.lines) == 1 else "Every line is"
-    return prose(f"{lines} proven {how}; the loss: {verification.loss}.{ran}", verification.cell.parameters)
+    """How far, under which loss, and that the whole was run."""
+    levels = {line.level.removeprefix("proven, ") for line in verification.lines if line.level}
+    small = sorted(levels - {"every size"})
+    how = f"{', '.join(small)}, and for every size where more can be said" if small and len(levels) > 1 else ""
+    how = how or ", ".join(small) or "for every size"
+    alone = len(verification.lines) == 1
+    ran = f" Run as {'it stands' if alone else 'they stand'} at T = 3, {'it gives' if alone else 'they give'} the"
+    ran = f"{ran} unrolled network's gradients." if verification.ran else ""
+    said = f"{'The line is' if alone else 'Every line is'} proven {how}, under {verification.loss}.{ran}"
+    return prose(said, verification.cell.parameters)
 
 
 def _refuted(verification: Verification) -> Parts:

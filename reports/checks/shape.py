@@ -16,6 +16,7 @@ from derive.latex import name_latex
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence
 from reports.document import Math, Parts, Table
+from reports.prose import prose
 
 __all__ = ["check_shape"]
 
@@ -61,15 +62,9 @@ def _evidence(factors: list[tuple[str, Shape]], wanted: Shape) -> Evidence:
     for (left, a), (right, b) in pairwise(factors):
         if a[1] != b[0]:
             said: Parts = (
-                "The product does not conform: ",
-                Math(left),
-                " has ",
-                _letter(a[1]),
-                " column(s), and ",
-                Math(right),
-                " has ",
-                _letter(b[0]),
-                f" row(s). {_smallest(a[1], b[0])}",
+                *("The product does not conform: ", Math(left), " has ", *_number(a[1], "column"), " and "),
+                *(Math(right), " has ", *_number(b[0], "row"), ". "),
+                *prose(_smallest(a[1], b[0])),
             )
             return Evidence(False, "proven, every size", said, (table,))
     result = (factors[0][1][0], factors[-1][1][1])
@@ -94,6 +89,10 @@ def _smallest(a: str, b: str) -> str:
         letter = a if b == "1" else b
         return f"It shows from {letter} = 2 on; with {letter} = 1 nothing can be seen."
     return f"It shows where {a} and {b} differ, as at {a} = 1, {b} = 2."
+
+
+def _number(size: str, what: str) -> Parts:
+    return ("1 ", what) if size == "1" else (_letter(size), f" {what}s")
 
 
 def _letter(size: str) -> Math:

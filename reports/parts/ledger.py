@@ -96,29 +96,34 @@ def _counts(ledger: Ledger) -> Table:
         numbers = [sum(j.verdict == verdict for j in claims) for _, claims in ledger.books]
         if any(numbers):
             rows.append(((Mark(_MARKS[verdict], verdict),), *((str(n),) for n in numbers)))
-    rows.append((("statements",), *((str(len(claims)),) for _, claims in ledger.books)))
+    rows.append((("all",), *((str(len(claims)),) for _, claims in ledger.books)))
     head: tuple[Parts, ...] = (
         ("verdict",),
-        *((Link((book.title,), _all_of(book)),) for book, _ in ledger.books),
+        *((Link((_short(book, ledger),), _all_of(book)),) for book, _ in ledger.books),
     )
     return Table(head, tuple(rows), "l" + "r" * len(ledger.books))
 
 
+def _short(book: Book, ledger: Ledger) -> str:
+    """A book's name where there are several."""
+    return book.name if len(ledger.books) > 1 else "statements"
+
+
 def _findings(wrong: list[tuple[Book, Judged]], several: bool) -> Table:
-    rows = []
+    rows: list[tuple[Parts, ...]] = []
     for book, judged in wrong:
         claim = judged.claim
         place = f"{book.name}, line {claim.line}" if several else f"Line {claim.line}"
-        right: Parts = sentence(claim.corrected.says) if claim.corrected else ("",)
         says: Parts = (Link((place,), book.anchor(claim)), ": ", *sentence(claim.says))
-        rows.append((says, (_mark(judged, short=True), *_where_it_fails(judged)), right))
-    return Table((("what it says",), ("verdict",), ("what is right",)), tuple(rows), "lll")
+        right: Parts = (" Right: ", *sentence(claim.corrected.says)) if claim.corrected else ()
+        rows.append((says, (_mark(judged, short=True), ".", *_where_it_fails(judged), *right)))
+    return Table((("what it says",), ("what was found",)), tuple(rows), "ll")
 
 
 def _where_it_fails(judged: Judged) -> Parts:
     """The readings that fail, by their names."""
     names: list[Parts] = [sentence(r.name) for r, e in judged.found if e.holds is False and r.name]
-    return (" · fails: ", *joined(names, "; ")) if names else ()
+    return (" Fails: ", *joined(names, "; "), ".") if names else ()
 
 
 def _mark(judged: Judged, short: bool = False) -> Mark:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from derive.claims import Claim
-from derive.claims.statement import pieces
+from derive.claims.statement import pieces, without_pictures
 from reports.document import Block, Code, CodeLine, CodeLines, Formula, Inline, Math, Paragraph, Parts
+from reports.linebreak import clauses
 
 __all__ = ["printed_blocks", "sentence", "statement_blocks"]
 
@@ -38,29 +38,28 @@ def statement_blocks(text: str, role: str = "") -> tuple[Block, ...]:
 
 
 def sentence(text: str) -> Parts:
-    """A text in one line; a displayed formula may break where it has a wide space."""
+    """A text in one line; a displayed formula is cut into pieces, so that the line may break between them."""
     line: list[Inline] = []
     for piece in pieces(text):
-        if piece.kind != "display":
-            line += _inline(piece.kind, piece.text)
-            continue
-        for part in re.split(r"\\qquad(?![a-zA-Z])", _one_line(piece.text)):
-            line += [Math(rf"\displaystyle {part.strip()}"), " "]
+        line += _cut(_one_line(piece.text)) if piece.kind == "display" else _inline(piece.kind, piece.text)
     return _trimmed(line)
+
+
+def _cut(latex: str) -> list[Inline]:
+    """A displayed formula, clause by clause and term by term."""
+    line: list[Inline] = []
+    for clause in clauses(latex):
+        first, *others = clause.terms
+        for term in (f"{clause.lead} {clause.left} {first}", *others):
+            line += [Math(rf"\displaystyle {_one_line(term)}"), " "]
+    return line
 
 
 def _inline(kind: str, text: str) -> list[Inline]:
     if kind == "words":
-        words = re.sub(r"\s+", " ", _MARKS.sub("", _without_pictures(text)))
+        words = re.sub(r"\s+", " ", _MARKS.sub("", without_pictures(text)))
         return [words] if words else []
     return [Math(_one_line(text)) if kind == "inline" else Code(text)]
-
-
-def _without_pictures(text: str) -> str:
-    """The words without pictographs, which say nothing, and for which a reader may have no letters."""
-    return "".join(
-        c for c in text if not (unicodedata.category(c) == "So" and c >= "\u2300") and c not in "\ufe0f\u200d"
-    )
 
 
 def _paragraph(line: list[Inline], role: str) -> list[Block]:
