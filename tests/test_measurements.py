@@ -17,7 +17,6 @@ from reports.checks.arguments import Arguments
 from reports.checks.measured import check_measured
 from reports.document import Mark, Quantity, inlines
 from reports.ledger import DEPENDS, HOLDS, REFUTED, run_ledger
-from reports.ledger_coverage import uncovered_text
 from reports.measurements import learning, memory, network, step, work
 from reports.measurements.measurement import Measurement, Number, counted, measured
 from reports.measurements.registry import QUANTITIES, find_quantity
@@ -100,15 +99,6 @@ def test_known_suspects_that_are_measured(book, claim, verdict):
     only = replace(shipped, claims=tuple(c for c in shipped.claims if c.id == claim))
     (judged,) = run_ledger([only]).judged
     assert (judged.verdict, judged.corrected) == (verdict, True)
-
-
-def test_small_pictures_between_the_words_need_no_row():
-    text = (
-        "\n" * 20
-        + "* You move forward through **time steps** \u23e9\n* Then backpropagate through time \U0001f501—because"
-    )
-    assert uncovered_text(text + " each hidden state depends on previous ones", load_book("lesson")) == []
-    assert uncovered_text(text + " each hidden state depends on later ones", load_book("lesson")) != []
 
 
 # ---------------------------------------------------------------------------------------------------------- relations
