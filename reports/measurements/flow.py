@@ -22,6 +22,7 @@ from reports.measurements.network import Network, Recipe, extent, read_recipe
 
 __all__ = ["measure_flow", "measure_mitigation", "measure_product"]
 
+HELD = 1e-6  # how far a state may be driven from a fixed point
 SPREAD = 1.05  # nothing here is more than rounding apart, carried through sixty steps of a chaotic network at most
 
 
@@ -97,15 +98,27 @@ def _flow(recipe: Recipe, seed: int, steps: int, still: bool) -> _Flow:
         initial, theory = _fixed(net, inputs)
     cotangents = {first: np.random.default_rng([seed, 2]).standard_normal((1, recipe.size))}
     given: dict[str, Any] = {"initial": initial, **extent(net.engine, steps, 1)}
+    if still:
+        _check_held(net.engine.forward(net.params, inputs, **given), initial)
     found = numeric.flow(net.engine, net.params, inputs, loss="linear", at="last", cotangents=cotangents, **given)
     return _Flow(found.log_states[first], found.rate(first), theory)
 
 
 def _fixed(net: Network, inputs: dict[str, Array]) -> tuple[dict[str, Array], float]:
-    """A fixed point without input, and the rate there."""
+    """The fixed point without input that is found from zero, and the rate there.
+
+    From states that are drawn, the search may end at another fixed point on another machine.
+    """
     one = {name: x[:1] for name, x in inputs.items()}
-    start = numeric.fixed_point(net.engine, net.params, one, initial=net.initial)
+    start = numeric.fixed_point(net.engine, net.params, one)
     return start, numeric.theoretical_rate(net.engine, net.params, one, initial=start)
+
+
+def _check_held(outputs: dict[str, Array], start: dict[str, Array]) -> None:
+    """Raise ValueError where rounding, which grows too, has driven the network away from an unstable fixed point."""
+    for name, state in start.items():
+        if not np.allclose(outputs[name][-1], state, rtol=0, atol=HELD):
+            raise ValueError(f"{name} does not stay at its unstable fixed point for so many steps; take fewer")
 
 
 def measure_mitigation(given: Arguments) -> Measurement:

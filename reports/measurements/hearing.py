@@ -31,7 +31,7 @@ def measure_hearing(given: Arguments) -> Measurement:
     share = float(np.linalg.norm(_first(net, _only(weights, steps - 1))) / np.linalg.norm(whole))
     numbers = {
         "later": counted(steps - 1, "losses after the first step"),
-        "heard": counted(sum(heard), _HEARD) if all(heard) else measured(sum(heard), 1.2, ".0f", _HEARD),
+        "heard": counted(sum(heard), _HEARD) if all(heard) else measured(sum(heard), 1.5, ".0f", _HEARD),
         "share": measured(max(share, 1e-300), 1.2, "scientific", "share of the last loss in that derivative"),
     }
     told: Parts = (*recipe.told, "; ", Math(f"T = {steps}"), f", a random linear loss of everything, seed {seed}.")

@@ -131,7 +131,7 @@ def _time(seconds: float, *says: Inline) -> Number:
 def measure_time(given: Arguments) -> Measurement:
     """How work and time of a gradient grow from ``steps`` to eight times as many, and from ``size`` to twice that."""
     recipe = read_recipe(given)
-    steps = given.whole("steps", 50, 2000, 500)
+    steps = given.whole("steps", 50, 2000, 1000)
     given.done()
     long, count = 8 * steps, _Counter(recipe)
     wide = replace(recipe, size=2 * recipe.size)
@@ -153,6 +153,6 @@ def measure_time(given: Arguments) -> Measurement:
         "time": _time(spent["short"], Math(f"T = {steps}")),
         "time_longer": _time(spent["long"], Math(f"T = {long}")),
         "time_wider": _time(spent["wide"], Math(f"T = {steps}"), ", states of twice the size"),
-        "exponent": measured(exponent, 1.3, ".1f", "exponent of T in the time", expected=1.0, apart=1.0),
+        "exponent": measured(exponent, 1.35, ".1f", "exponent of T in the time", expected=1.0, apart=1.0),
     }
     return Measurement(numbers, (*recipe.told, ", one sequence."))
