@@ -70,11 +70,15 @@ def cost(**arguments):
 # --------------------------------------------------------------------------------------------------- the shipped books
 
 
+def every_reading(claim):
+    return (*claim.readings, *(claim.corrected.readings if claim.corrected else ()))
+
+
 @pytest.fixture(scope="module")
 def chapter():
     """The chapter without what is run or measured, which is slower and tested where it is written."""
     shipped = load_book("chapter")
-    own = [c for c in shipped.claims if not any(r.check in ELSEWHERE for r in c.readings)]
+    own = [c for c in shipped.claims if not any(r.check in ELSEWHERE for r in every_reading(c))]
     return run_ledger([type(shipped)("chapter", shipped.title, tuple(own), shipped.about, shipped.headings)])
 
 
@@ -119,8 +123,7 @@ def test_known_suspects(chapter, claim, verdict):
 def test_every_check_and_kind_that_a_shipped_book_names_is_there():
     for name in books():
         for claim in load_book(name).claims:
-            readings = (*claim.readings, *(claim.corrected.readings if claim.corrected else ()))
-            assert {r.check for r in readings} <= set(CHECKS)
+            assert {r.check for r in every_reading(claim)} <= set(CHECKS)
             assert claim.kind in KINDS
 
 

@@ -19,7 +19,7 @@ from reports.prose import joined
 __all__ = ["Comparison", "Term", "read_bound"]
 
 _FACTOR = re.compile(r"\s*([A-Za-z]\w{0,9})\s*(?:\^\s*([1-9]))?\s*")
-MOST_TERMS, MOST_LETTERS, FASTEST = 12, 8, 2
+MOST_TERMS, MOST_LETTERS, FASTEST = 12, 6, 2
 
 
 @dataclass(frozen=True)

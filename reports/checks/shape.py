@@ -57,7 +57,7 @@ def _shape(text: str, field: str) -> Shape:
 
 
 def _evidence(factors: list[tuple[str, Shape]], wanted: Shape) -> Evidence:
-    rows: list[tuple[Parts, ...]] = [((Math(name),), (_math(shape),)) for name, shape in factors]
+    rows: list[tuple[Parts, ...]] = [((Math(rf"\displaystyle {name}"),), (_math(shape),)) for name, shape in factors]
     table = Table((("factor",), ("rows by columns",)), tuple(rows), "ll")
     for (left, a), (right, b) in pairwise(factors):
         if a[1] != b[0]:

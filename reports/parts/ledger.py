@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import groupby
 
 from derive.claims import Book
 from reports.checks.evidence import LEVELS, Evidence
 from reports.document import Block, Document, Entry, Fold, Items, Link, Mark, Paragraph, Parts, Section, Table, slug
-from reports.ledger import DEPENDS, HOLDS, OPEN, REFUTED, Decided, Judged, Ledger
+from reports.ledger import DEPENDS, HOLDS, OPEN, REFUTED, Judged, Ledger
 from reports.parts.statement import printed_blocks, sentence, statement_blocks
 from reports.prose import joined
 
@@ -205,19 +204,29 @@ def _right(judged: Judged) -> list[Block]:
     blocks: list[Block] = [*opening, *said]
     if corrected.why:
         blocks.append(Paragraph(sentence(corrected.why), "note"))
-    return [*blocks, *_checked(judged.right)]
+    return [*blocks, *_checked(judged)]
 
 
-def _checked(right: tuple[Decided, ...]) -> list[Block]:
-    """What was shown about the corrected statement, in one line where all of it holds."""
+def _checked(judged: Judged) -> list[Block]:
+    """What was shown about the corrected statement; what shows it is left out where it stands above already."""
+    above = [evidence for _, evidence in judged.found]
     out: list[Block] = []
-    for holds, group in groupby(right, key=lambda decided: decided[1].holds):
-        for reading, evidence in group:
-            words = {True: f"checked, {evidence.level}", False: "does not hold", None: evidence.level}[holds]
-            told: Parts = (" · ", *sentence(reading.name), ": ") if reading.name else (". ",)
-            out.append(Paragraph((Mark(_SIGNS[holds], words), *told, *evidence.said)))
-            if evidence.blocks:
-                out.append(Fold("How it was shown", evidence.blocks))
+    for reading, evidence in judged.right:
+        words = {True: f"checked, {evidence.level}", False: "does not hold", None: evidence.level}[evidence.holds]
+        told: Parts = (" · ", *sentence(reading.name), ": ") if reading.name else (". ",)
+        again = any(evidence is other for other in above)
+        out.append(
+            Paragraph(
+                (
+                    Mark(_SIGNS[evidence.holds], words),
+                    *told,
+                    *(("as above." if reading.name else "As above.",) if again else evidence.said),
+                )
+            )
+        )
+        if evidence.blocks and not again:
+            out.append(Fold("How it was shown", evidence.blocks))
+        above.append(evidence)
     return out
 
 
