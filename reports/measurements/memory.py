@@ -80,37 +80,60 @@ def measure_memory(given: Arguments) -> Measurement:
     steps, k, batch = given.whole("steps", 50, 1000, 100), given.whole("k", 1, 100, 20), given.whole("batch", 1, 64, 16)
     given.done()
     setting = _Setting(recipe.cell, recipe.sizes, batch)
-    long = LONGER * steps
-    (whole, _), (more, gradient) = setting.peak(steps), setting.peak(long)
-    chunks, chunks_more = (replace(setting, truncate=k).peak(n)[0] for n in (steps, long))
-    wide, wider = (replace(setting, truncate=k * m).peak(long)[0] for m in (2, 4))
-    budget, repeated = _budget(setting, long)
-    kept, again = replace(setting, keep=budget).peak(long)
-    apart = sum(int((again[name] != x).sum()) for name, x in gradient.items())
-    one = _stored(setting, 1)
+    full = [setting.peak(n) for n in (steps, LONGER * steps)]
     numbers = {
-        "whole": _peak(whole, ("full gradient, ", _steps(steps)), _stored(setting, steps)),
-        "whole_longer": _peak(more, ("full gradient, ", _steps(long)), _stored(setting, long)),
-        "chunks": _peak(chunks, (f"chunks of {k} steps, ", _steps(steps)), _stored(setting, min(k, steps))),
-        "chunks_longer": _peak(chunks_more, (f"chunks of {k} steps, ", _steps(long)), _stored(setting, min(k, long))),
-        "kept": _peak(kept, ("full gradient, ", _steps(long), ", few states kept and the rest computed again")),
-        "growth": _growth(more / whole, "growth of the full gradient's peak", LONGER),
-        "growth_chunks": _growth(chunks_more / chunks, "growth of the peak in chunks", 1),
-        "per_step": _step((more - whole) / (long - steps), "a step of the sequence, full gradient", one),
-        "per_step_chunks": _step((wider - wide) / (2 * k), "a step of the chunk, truncated", one),
-        "stored_step": counted(one, "bytes of the numbers that are counted as stored for a step"),
-        "repeated": measured(repeated, 1.01, ".2f", "forward passes that this computes again"),
-        "apart": counted(apart, "numbers in which the gradient computed again differs from the full one"),
+        **_whole(setting, [peak for peak, _ in full], steps),
+        **_chunks(setting, steps, k),
+        "stored_step": counted(_stored(setting, 1), "bytes of the numbers that are counted as stored for a step"),
+        **_again(setting, LONGER * steps, full[1][1]),
     }
     told: Parts = (*recipe.told, f", {batch} sequences. Expected are the numbers that are counted as stored, eight")
     return Measurement(numbers, (*told, " bytes each."))
+
+
+def _whole(setting: _Setting, peaks: list[int], steps: int) -> dict[str, Number]:
+    """The full gradient, of ``steps`` and of more."""
+    (short, long), more = peaks, LONGER * steps
+    return {
+        "whole": _peak(short, ("full gradient, ", _steps(steps)), _stored(setting, steps)),
+        "whole_longer": _peak(long, ("full gradient, ", _steps(more)), _stored(setting, more)),
+        "growth": _growth(long / short, "growth of the full gradient's peak", LONGER),
+        "per_step": _step((long - short) / (more - steps), "a step of the sequence, full gradient", setting),
+    }
+
+
+def _chunks(setting: _Setting, steps: int, k: int) -> dict[str, Number]:
+    """In chunks of k, of ``steps`` and of more; and what a step of a longer chunk takes."""
+    more = LONGER * steps
+    short, long = (replace(setting, truncate=k).peak(n)[0] for n in (steps, more))
+    wide, wider = (replace(setting, truncate=k * m).peak(more)[0] for m in (2, 4))
+    expected = _stored(setting, min(k, steps))
+    return {
+        "chunks": _peak(short, (f"chunks of {k} steps, ", _steps(steps)), expected),
+        "chunks_longer": _peak(long, (f"chunks of {k} steps, ", _steps(more)), expected),
+        "growth_chunks": _growth(long / short, "growth of the peak in chunks", 1),
+        "per_step_chunks": _step((wider - wide) / (2 * k), "a step of the chunk, truncated", setting),
+    }
+
+
+def _again(setting: _Setting, steps: int, gradient: dict[str, Array]) -> dict[str, Number]:
+    """In a sixth of the bytes, with the rest computed again, beside the full ``gradient``."""
+    budget, repeated = _budget(setting, steps)
+    kept, again = replace(setting, keep=budget).peak(steps)
+    apart = sum(int((again[name] != x).sum()) for name, x in gradient.items())
+    return {
+        "kept": _peak(kept, ("full gradient, ", _steps(steps), ", few states kept and the rest computed again")),
+        "repeated": measured(repeated, 1.01, ".2f", "forward passes that this computes again"),
+        "apart": counted(apart, "numbers in which the gradient computed again differs from the full one"),
+    }
 
 
 def _growth(ratio: float, says: str, expected: float) -> Number:
     return measured(ratio, 1.25, ".1f", f"{says}, {LONGER} times as many steps", expected=expected, apart=1.0)
 
 
-def _step(found: float, says: str, expected: int) -> Number:
+def _step(found: float, says: str, setting: _Setting) -> Number:
+    expected = _stored(setting, 1)
     return measured(max(found, 0.0), 1.25, ",.0f", f"bytes for {says}", expected=expected, apart=1.0)
 
 
