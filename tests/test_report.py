@@ -24,7 +24,7 @@ from reports.fonts import embedded_font
 from reports.html import to_html
 from reports.linebreak import aligned, clauses
 from reports.markdown import _latex, to_markdown
-from reports.mathml import displayed, inline
+from reports.mathml import characters, displayed, inline
 from reports.measure import BATCH, STEPS, Measured, check, measure, sizes_of
 from reports.prose import prose
 from tests.odd_cells import ODD

@@ -138,7 +138,6 @@ def _ledger(arguments: argparse.Namespace) -> tuple[int, str]:
 def _uncovered(document: str, book: str) -> list[tuple[int, str, str]]:
     """What a text has, and a book has no row for."""
     from derive.claims import load_book
-
     from reports.ledger_coverage import uncovered
 
     found = opened(book, lambda: load_book(book))
