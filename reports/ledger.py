@@ -16,6 +16,7 @@ from derive.claims import Book, Claim, ClaimError, Reading, books, load_book
 from reports.checks.evidence import Evidence, weakest
 from reports.checks.registry import check_reading, find_check
 from reports.document import Document
+from reports.listings.running import expect
 
 __all__ = ["DEPENDS", "HOLDS", "OPEN", "REFUTED", "Judged", "Ledger", "build_ledger", "run_ledger"]
 
@@ -93,6 +94,8 @@ def run_ledger(chosen: Iterable[Book], *, report: Callable[[str], None] = lambda
     refuses its arguments.
     """
     chosen = tuple(chosen)
+    if any(r.check == "listing" for book in chosen for claim in book.claims for r in _readings(claim)):
+        expect()
     for book in chosen:
         for claim in book.claims:
             for reading in _readings(claim):

@@ -13,7 +13,7 @@ from typing import Any
 import derive
 from derive.cell import Cell
 from derive.claims import ClaimError
-from derive.prove import Obligation, Proof
+from derive.prove import STAGES, Obligation, discharge
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence, weakest
 from reports.document import Table
@@ -33,18 +33,17 @@ def check_proof(given: Mapping[str, Any]) -> Evidence:
     cell, wanted = arguments.cell(), arguments.words("obligations")
     against, so = arguments.flag("against"), arguments.text("so")
     arguments.done()
-    proof = _proof(cell)
-    found = [o for o in proof.obligations if o.name.startswith(tuple(wanted))]
     for name in wanted or ("",):
-        if not name or not any(o.name.startswith(name) for o in found):
-            known = ", ".join(dict.fromkeys(o.name.partition(" ")[0].partition("/")[0] for o in proof.obligations))
+        if not name or not _discharged(cell, name):
+            known = ", ".join(begin for stage in STAGES for begin in stage.begins)
             raise ClaimError("the proof has no such obligation", field="obligations", found=name, expected=known)
+    found = [o for name in wanted for o in _discharged(cell, name)]
     return _evidence(found, against, so)
 
 
-@lru_cache(maxsize=16)
-def _proof(cell: Cell) -> Proof:
-    return derive.prove(derive.differentiate(cell))
+@lru_cache(maxsize=256)
+def _discharged(cell: Cell, name: str) -> tuple[Obligation, ...]:
+    return discharge(derive.differentiate(cell), (name,))
 
 
 def _evidence(found: list[Obligation], against: bool, so: str) -> Evidence:

@@ -6,6 +6,7 @@ The process is started when it is first asked, and ends with this one.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from reports.document import Code
 from reports.listings.rows import STOPS, Row, rows_from_data
 from reports.listings.worker import groups
 
-__all__ = ["LIMIT", "Runner", "observe", "torch_is_there"]
+__all__ = ["LIMIT", "Runner", "expect", "observe", "torch_is_there"]
 
 #: Seconds for one group of inputs, and for the start, in which PyTorch is imported.
 LIMIT, START = 60.0, 180.0
@@ -37,6 +38,7 @@ class Runner:
         self.arguments = tuple(arguments or _command())
         self.limit = limit
         self.program: Program | None = None
+        self.ready = False
 
     def rows(self, harness: str, form: str, group: str) -> tuple[Row, ...]:
         """The rows of one group; where there was no answer, one row that says so."""
@@ -48,10 +50,17 @@ class Runner:
             self.close()
             return (Row("all inputs of this group", _said(error, self.limit), STOPS),)
 
-    def _started(self) -> Program:
+    def begin(self) -> None:
+        """Start the process, and do not wait until it is ready."""
         if self.program is None:
-            self.program = Program(self.arguments, environment={**os.environ, "MPLBACKEND": "Agg"})
+            self.program, self.ready = Program(self.arguments, environment={**os.environ, "MPLBACKEND": "Agg"}), False
+
+    def _started(self) -> Program:
+        self.begin()
+        assert self.program is not None
+        if not self.ready:
             self.program.ask(b"", _MOST, START)
+            self.ready = True
         return self.program
 
     def close(self) -> None:
@@ -78,6 +87,13 @@ def _runner() -> Runner:
     runner = Runner()
     atexit.register(runner.close)
     return runner
+
+
+def expect() -> None:
+    """Let the process start beside other work, where listings are going to be run."""
+    if torch_is_there():
+        with contextlib.suppress(OSError, NoAnswerError):
+            _runner().begin()
 
 
 @cache
