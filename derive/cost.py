@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sympy import Expr, Integer, Symbol, expand, preorder_traversal
+from sympy import Expr, Integer, Symbol, expand, latex, preorder_traversal
 
 from derive.adjoint import Adjoint, Backward, Through
+from derive.latex import name_latex
 from derive.notation import at, time_of
 from derive.program import Pointwise, Product
 
-__all__ = ["Cost", "count_cost", "size_symbol"]
+__all__ = ["Cost", "cost_latex", "count_cost", "size_symbol"]
 
 
 def size_symbol(letter: str) -> Symbol:
@@ -45,6 +46,19 @@ class Cost:
     stored: Expr
     states: Expr
     sequential: Expr
+
+    def told(self) -> tuple[tuple[str, Expr], ...]:
+        """Every count with the words for it, in the order in which it is told."""
+        return (
+            ("multiply-adds of the forward pass", self.forward),
+            ("multiply-adds of the backward pass, the inputs' gradient left out", self.backward),
+            ("multiply-adds for the inputs' gradient", self.inputs),
+            ("multiply-adds that must wait for a neighbouring step, forward and backward", self.sequential),
+            ("entrywise operations of the forward pass", self.forward_entrywise),
+            ("entrywise operations of the backward pass", self.backward_entrywise),
+            ("numbers stored for the backward pass", self.stored),
+            ("numbers stored if only the states are kept", self.states),
+        )
 
 
 def _operations(e: Expr) -> int:
@@ -145,3 +159,11 @@ def _stored(backward: Backward) -> list[Symbol]:
 def evaluated(cost: Expr, sizes: Mapping[str, int]) -> int:
     """A polynomial at given sizes."""
     return int(cost.subs({size_symbol(name): n for name, n in sizes.items()}))
+
+
+def cost_latex(value: Expr) -> str:
+    """A cost polynomial, T B taken out."""
+    inner = expand(value / (T * B))
+    names = {s: name_latex(s.name) for s in value.free_symbols}
+    shown = latex(inner, symbol_names=names, order="lex")
+    return "0" if value == 0 else rf"\left({shown}\right) T B" if inner.is_Add else rf"{shown} \, T B"

@@ -97,7 +97,8 @@ class Typesetter:
             case Transposed(operand=x):
                 return rf"{self._tree(x, _ATOM)}^{{\top}}", _ATOM
             case Power(base=base, exponent=n):
-                return rf"{self._tree(base, _ATOM)}^{{{n}}}", _ATOM
+                shown = self._tree(base, _ATOM)
+                return rf"\left({shown}\right)^{{{n}}}" if isinstance(base, Power) else rf"{shown}^{{{n}}}", _ATOM
             case Call(name=name, arguments=(x,)):
                 return self._call(name, self.tree(x)), _ATOM
             case Binary(sign="+" | "-" as sign, left=a, right=b):

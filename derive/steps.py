@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sympy import Add, Eq, Expr, Integer, Mul, Symbol, expand, latex
+from sympy import Add, Eq, Expr, Integer, Mul, Symbol
 
 from derive.adjoint import Backward
 from derive.cell import Cell
 from derive.chapters import Chapters
-from derive.cost import Cost, size_symbol
+from derive.cost import Cost, cost_latex
 from derive.jacobian import immediate, step_jacobian
 from derive.latex import Typesetter, d_latex, name_latex
 from derive.laws import CHUNKS, LOSS, SEEN, WINDOW, Law, backward_total, forward_total, jacobian_product, state_total
@@ -300,24 +300,6 @@ class _Writer:
         yield self.law(CHUNKS, self.of["window"])
 
     def costs(self) -> Iterator[Step]:
-        rows = (
-            ("multiply-adds of the forward pass", self.cost.forward),
-            ("multiply-adds of the backward pass, the inputs' gradient left out", self.cost.backward),
-            ("multiply-adds for the inputs' gradient", self.cost.inputs),
-            ("multiply-adds that must wait for a neighbouring step, forward and backward", self.cost.sequential),
-            ("entrywise operations of the forward pass", self.cost.forward_entrywise),
-            ("entrywise operations of the backward pass", self.cost.backward_entrywise),
-            ("numbers stored for the backward pass", self.cost.stored),
-            ("numbers stored if only the states are kept", self.cost.states),
-        )
-        for sentence, value in rows:
+        for sentence, value in self.cost.told():
             eq = Eq(Symbol("count"), value, evaluate=False)
             yield self.step(sentence, eq, cost_latex(value), ("the program, counted",))
-
-
-def cost_latex(value: Expr) -> str:
-    """A cost polynomial, T B taken out."""
-    inner = expand(value / (size_symbol("T") * size_symbol("B")))
-    names = {s: name_latex(s.name) for s in value.free_symbols}
-    shown = latex(inner, symbol_names=names, order="lex")
-    return "0" if value == 0 else rf"\left({shown}\right) T B" if inner.is_Add else rf"{shown} \, T B"

@@ -496,20 +496,6 @@ def untimed(page):
     return re.sub(r'<span class="time">[^<]*</span>', "", page)
 
 
-def test_the_same_report_whatever_the_hash_seed(here):
-    command = [sys.executable, "-m", "reports", "report", "tanh_rnn", "-o"]
-    started = [
-        subprocess.Popen(
-            [*command, f"{seed}.html"], env={**os.environ, "PYTHONHASHSEED": seed}, stdout=subprocess.DEVNULL
-        )
-        for seed in ("1", "2")
-    ]
-    assert [child.wait(timeout=120) for child in started] == [0, 0]
-    pages = [(here / f"{seed}.html").read_text(encoding="utf-8") for seed in ("1", "2")]
-    assert untimed(pages[0]) == untimed(pages[1])
-    assert len(untimed(pages[0])) > 0.8 * len(pages[0])
-
-
 # ---------------------------------------------------------------------------------------------------- own derivations
 
 MINE = """\

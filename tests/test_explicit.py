@@ -186,6 +186,12 @@ def test_the_reader_does_not_guess():
             reader.read(wrong)
 
 
+def test_a_power_of_a_power_is_in_brackets():
+    derivation = derive.differentiate(derive.parse("h[t] = tanh(((h[t-1])**2)**2 + W @ x[t])"))
+    assert r"\left(h_{t-1}^{2}\right)^{2}" in derivation.steps[0].latex
+    assert r"\left(h_{t-1,2}^{2}\right)^{2}" in explicit(derivation, derivation.steps[0])[1]
+
+
 def test_every_step_but_the_costs_can_be_opened():
     for name in CELLS:
         for step in world(name).derivation.steps:

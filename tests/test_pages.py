@@ -18,7 +18,7 @@ from reports.measure import measure
 from tests.browser import Frame, look, needs_chromium, printed
 from tests.every_block import every_block
 from tests.odd_cells import ODD
-from tests.test_report import quick, stub_proof
+from tests.test_report import Page, quick, stub_proof
 
 WIDTHS = (1200, 768, 400, 320)
 WHOLE = ("tanh_rnn", "lstm")  # at two widths; every block at four, the others at one
@@ -149,3 +149,13 @@ def test_paper_shows_the_evidence_and_not_the_asides(pages, tmp_path):
     assert "should be" in text
     assert "TeX" not in text
     assert "entry by entry" not in text
+
+
+def test_every_judged_thing_is_in_the_contents_and_the_wrong_line_stands_out(pages):
+    look = Page(pages["every"])
+    assert (look.faults, look.fetched) == ([], [])
+    contents = re.search(r'(?s)<nav class="contents".*?</nav>', pages["every"])[0]
+    assert re.findall(r'<a href="#(claim-\d+)"', contents) == [f"claim-{k}" for k in range(1, 101)]
+    assert contents.count('class="fails"') == 34
+    assert len(re.findall(r'<li class="line-fails" value="3">', pages["every"])) == 2
+    assert re.search(r"line-fails \{[^}]*outline: [^}]*solid", pages["every"])  # seen without colour

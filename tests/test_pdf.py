@@ -231,7 +231,7 @@ def test_pages_outline_title_and_language(gru):
         assert [float(x) for x in page.mediabox[2:]] == pytest.approx([595.28, 841.89], abs=0.01)
     found = list(titles(gru.reader.outline))
     assert [re.sub(r"^[\d.]+\s+", "", title) for title in found] == [section.title for section in gru.document.walk()]
-    assert found[:3] == ["What was shown", "1 The cell", "2 The derivation"]
+    assert found[:2] == ["What was shown", "1 The equations"]
     assert gru.reader.metadata.title == gru.document.title
     assert gru.reader.trailer["/Root"]["/Lang"] == "en"
     assert gru.reader.metadata.creation_date is None
@@ -239,8 +239,9 @@ def test_pages_outline_title_and_language(gru):
 
 def test_every_word_of_the_document_can_be_found(gru):
     count = 0
+    drawn = [b.data for b in gru.document.blocks() if isinstance(b, Figure)]  # left to the pages that can fold
     for block in gru.document.blocks():
-        for part in inlines(block):
+        for part in () if block in drawn else inlines(block):
             if isinstance(part, str):
                 assert letters(part) in gru.text, part
                 count += 1

@@ -71,7 +71,7 @@ def _is_still(curves: Sequence[Curve]) -> bool:
 def _at(curve: Curve) -> Parts:
     """What tells a network from the others."""
     if curve.rate == curve.rate:
-        return Math(r"\rho(J) = "), Quantity(curve.radius, 1.03, ".2f")
+        return Math(r"\rho(J)"), " = ", Quantity(curve.radius, 1.03, ".2f")
     return ("random inputs",) if curve.scale is None else (Math(rf"\rho(W) = {curve.scale:g}"),)
 
 
@@ -138,7 +138,7 @@ def _network(derivation: Derivation, curves: Sequence[Curve], seed: int) -> Part
     missing = [rho for rho in numeric.REGIMES.values() if not any(abs(c.radius / rho - 1) < KEEPS for c in curves)]
     if missing:
         rest = " or ".join(f"{rho:g}" for rho in missing)
-        parts += ("No scale that was tried makes ", Math(r"\rho(J) ="), f" {rest}. ")
+        parts += ("No scale that was tried makes ", Math(r"\rho(J)"), f" = {rest}. ")
     return parts
 
 
