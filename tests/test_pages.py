@@ -148,7 +148,7 @@ def test_paper_shows_the_evidence_and_not_the_asides(pages, tmp_path):
     assert text.count("All of it.") == 100
     assert "should be" in text
     assert "TeX" not in text
-    assert "entry by entry" not in text
+    assert "at size 2" not in text
 
 
 def test_every_judged_thing_is_in_the_contents_and_the_wrong_line_stands_out(pages):
