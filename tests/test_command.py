@@ -490,12 +490,6 @@ def test_control_c_is_quiet_from_outside_too():
     assert (out, error) == (b"", b"")
 
 
-def untimed(page):
-    """A page without what was measured with a clock."""
-    page = re.sub(r"<figure>(?:(?!</figure>).)*?milliseconds.*?</figure>", "", page, flags=re.DOTALL)
-    return re.sub(r'<span class="time">[^<]*</span>', "", page)
-
-
 # ---------------------------------------------------------------------------------------------------- own derivations
 
 MINE = """\
