@@ -17,6 +17,7 @@ from reports.document import Document
 __all__ = ["GALLERY", "exhibits", "write_gallery"]
 
 GALLERY = Path(__file__).parent / "gallery"
+COMMAND = "bptt judge reports.gallery.my_gru:my_gru --cell gru"
 
 
 def exhibits() -> dict[str, Callable[[], Document]]:
@@ -54,7 +55,7 @@ def _judged() -> Document:
     from reports.gallery.my_gru import my_gru
     from reports.parts.judged import verdict_document
 
-    return verdict_document(judge(my_gru, "gru"), derive.load("gru"))
+    return verdict_document(judge(my_gru, "gru"), derive.load("gru"), command=COMMAND, source="gru")
 
 
 def write_gallery(folder: Path, stems: list[str] | None = None) -> dict[str, float]:
