@@ -59,6 +59,10 @@ def load_book(name_or_path: str | os.PathLike[str]) -> Book:
     return read_book(text, stem or "book", source=str(path))
 
 
+#: Where a book names no headings.
+HEADING = "Statements"
+
+
 def read_book(text: str, name: str = "book", *, source: str = "") -> Book:
     """A book from TOML text; raises :class:`ClaimError` with the claim, the field, what was found and expected.
 
@@ -119,13 +123,13 @@ def _claim(table: dict[str, Any]) -> Claim:
 
 
 def _checked_claim(table: dict[str, Any]) -> Claim:
-    _check_fields(table, _CLAIM, ("id", "line", "heading", "kind", "printed", "says", "reading"))
+    _check_fields(table, _CLAIM, ("id", "line", "kind", "printed", "says", "reading"))
     return Claim(
         id=_text(table, "id"),
         line=_whole(table, "line"),
         until=_whole(table, "until"),
         also=tuple(_listed(table, "also", int)),
-        heading=_text(table, "heading"),
+        heading=_text(table, "heading") if "heading" in table else HEADING,
         kind=_text(table, "kind"),
         printed=check_formulas(_text(table, "printed").strip("\n"), "printed"),
         says=check_formulas(_text(table, "says").strip(), "says"),
