@@ -57,8 +57,13 @@ import json, sys
 for line in sys.stdin:
     print(json.dumps({{"id": json.loads(line)["id"], "declined": "not yet"}}), flush=True)
 """
-# A command and what it comes to: a line is wrong; nothing was judged; results are not there yet.
-STATUS = {"bptt verify": 1, "bptt judge --command": 4, "bptt judge cases": 4}
+# What a command comes to: a line is wrong; nothing was judged; results are not there yet; statements have no row.
+STATUS = {
+    "bptt verify": 1,
+    "bptt judge --command": 4,
+    "bptt judge cases": 4,
+    "bptt report --ledger my.toml --against": 4,
+}
 
 
 def commands():
