@@ -5,7 +5,7 @@ python -m reports.exhibits          writes reports/gallery
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -74,6 +74,19 @@ def write_gallery(folder: Path, stems: list[str] | None = None) -> dict[str, flo
     return took
 
 
-if __name__ == "__main__":
-    for stem, seconds in write_gallery(GALLERY, sys.argv[1:]).items():
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m reports.exhibits", description="Write the gallery.")
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help=f"out of {', '.join(exhibits())}; all if left out")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=GALLERY, metavar="DIR", help="where (default: the gallery)"
+    )
+    arguments = parser.parse_args()
+    unknown = set(arguments.pages) - set(exhibits())
+    if unknown:
+        parser.error(f"no such page: {', '.join(sorted(unknown))}; expected some of {', '.join(exhibits())}")
+    for stem, seconds in write_gallery(arguments.output, arguments.pages).items():
         print(f"{stem}.md: {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    _main()
