@@ -353,7 +353,7 @@ def test_the_page_counts_what_holds_under_conditions_by_itself():
         run_ledger([book((YES,), (named(YES, "a"), named(RUN, "b")), (named(YES, "a"), named(NO, "b")))])
     )
     text = to_markdown(page, "a").text
-    assert "Of 3 statements 1 holds as printed, 1 holds under conditions, 1 depends on a convention." in text
+    assert "Of 3 statements 1 holds as printed, 1 holds under conditions and 1 depends on a convention." in text
     assert "| ○ holds under conditions | 1 |" in text
     assert "| ○ depends on a convention | 1 |" in text
 

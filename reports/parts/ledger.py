@@ -70,11 +70,12 @@ def _plainly_right(judged: Judged) -> bool:
 
 def _lead(ledger: Ledger) -> Parts:
     holds, under, depends, refuted, left = (ledger.count(v) for v in (HOLDS, CONDITIONS, DEPENDS, REFUTED, OPEN))
-    said = f"Of {len(ledger.judged)} statements {holds} {'holds' if holds == 1 else 'hold'} as printed"
-    said += f", {under} {'holds' if under == 1 else 'hold'} under conditions" if under else ""
-    said += f", {depends} {'depends' if depends == 1 else 'depend'} on a convention" if depends else ""
-    said += f", {refuted} {'is' if refuted == 1 else 'are'} refuted" if refuted else ""
-    said += f", {left} could not be decided here" if left else ""
+    told: list[Parts] = [(f"{holds} {'holds' if holds == 1 else 'hold'} as printed",)]
+    told += [(f"{under} {'holds' if under == 1 else 'hold'} under conditions",)] * bool(under)
+    told += [(f"{depends} {'depends' if depends == 1 else 'depend'} on a convention",)] * bool(depends)
+    told += [(f"{refuted} {'is' if refuted == 1 else 'are'} refuted",)] * bool(refuted)
+    told += [(f"{left} could not be decided here",)] * bool(left)
+    said = "".join(map(str, (f"Of {len(ledger.judged)} statements ", *joined(told, last=" and "))))
     if not under + depends + refuted:
         return (f"{said}.",)
     more = " What is not right has its smallest counterexample, and a corrected statement that was checked itself."
@@ -117,7 +118,7 @@ def _findings(wrong: list[tuple[Book, Judged]], several: bool) -> Table:
         says: Parts = (Link((place,), book.anchor(claim)), ": ", *sentence(claim.says))
         right: Parts = (" Right: ", *sentence(claim.corrected.says)) if claim.corrected else ()
         rows.append((says, (_mark(judged, short=True), ".", *_where_it_fails(judged), *right)))
-    return Table((("what it says",), ("what was found",)), tuple(rows), "ll")
+    return Table((("the statement, read formally",), ("what was found",)), tuple(rows), "ll")
 
 
 def _where_it_fails(judged: Judged) -> Parts:
@@ -182,7 +183,7 @@ def _shown(name: str, evidence: Evidence, *, alone: bool) -> list[Block]:
 
     A reading that is the only one has its verdict in the title already.
     """
-    words = {True: f"holds, {evidence.level}", False: "fails", None: evidence.level}[evidence.holds]
+    words = {True: f"holds, {evidence.level}", False: f"fails, {evidence.level}", None: evidence.level}[evidence.holds]
     mark: Parts = () if alone else (Mark(_SIGNS[evidence.holds], words), ". " if not name else " · ")
     told: Parts = (*sentence(name), ": ") if name else ()
     blocks: list[Block] = [Paragraph((*mark, *told, *evidence.said))]
