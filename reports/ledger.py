@@ -19,13 +19,24 @@ from reports.checks.registry import check_reading, find_check
 from reports.document import Document
 from reports.listings.running import expect
 
-__all__ = ["CONDITIONS", "DEPENDS", "HOLDS", "OPEN", "REFUTED", "Judged", "Ledger", "build_ledger", "run_ledger"]
+__all__ = [
+    "CONDITIONS",
+    "DEPENDS",
+    "FOUND_OUT",
+    "HOLDS",
+    "OPEN",
+    "REFUTED",
+    "Judged",
+    "Ledger",
+    "build_ledger",
+    "run_ledger",
+]
 
 HOLDS, REFUTED, OPEN = "holds", "refuted", "not decided"
 CONDITIONS, DEPENDS = "holds under conditions", "depends on a convention"
 
 #: Where a reading fails by being run, or by its numbers, it is no matter of what is meant.
-_FOUND_OUT = ("run as printed", "measured")
+FOUND_OUT = ("run as printed", "measured")
 
 Result = TypeVar("Result")
 Decided = tuple[Reading, Evidence]
@@ -47,7 +58,7 @@ class Judged:
             return OPEN
         if all(holds) or not any(holds) or self.claim.parts:
             return HOLDS if all(holds) else REFUTED
-        conditions = self.claim.cases or any(e.level in _FOUND_OUT for _, e in self.found if not e.holds)
+        conditions = self.claim.cases or any(e.level in FOUND_OUT for _, e in self.found if not e.holds)
         return CONDITIONS if conditions else DEPENDS
 
     @property

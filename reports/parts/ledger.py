@@ -7,7 +7,7 @@ from collections import Counter
 from derive.claims import Book
 from reports.checks.evidence import LEVELS, Evidence
 from reports.document import Block, Document, Entry, Fold, Items, Link, Mark, Paragraph, Parts, Section, Table, slug
-from reports.ledger import CONDITIONS, DEPENDS, HOLDS, OPEN, REFUTED, Judged, Ledger
+from reports.ledger import CONDITIONS, DEPENDS, FOUND_OUT, HOLDS, OPEN, REFUTED, Judged, Ledger
 from reports.parts.statement import printed_blocks, sentence, statement_blocks
 from reports.prose import joined
 
@@ -183,7 +183,8 @@ def _shown(name: str, evidence: Evidence, *, alone: bool) -> list[Block]:
 
     A reading that is the only one has its verdict in the title already.
     """
-    words = {True: f"holds, {evidence.level}", False: f"fails, {evidence.level}", None: evidence.level}[evidence.holds]
+    fails = f"fails, {evidence.level}" if evidence.level in FOUND_OUT else "fails"
+    words = {True: f"holds, {evidence.level}", False: fails, None: evidence.level}[evidence.holds]
     mark: Parts = () if alone else (Mark(_SIGNS[evidence.holds], words), ". " if not name else " · ")
     told: Parts = (*sentence(name), ": ") if name else ()
     blocks: list[Block] = [Paragraph((*mark, *told, *evidence.said))]
