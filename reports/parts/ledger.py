@@ -78,7 +78,7 @@ def _lead(ledger: Ledger) -> Parts:
     said = "".join(map(str, (f"Of {len(ledger.judged)} statements ", *joined(told, last=" and "))))
     if not under + depends + refuted:
         return (f"{said}.",)
-    more = " What is not right has its smallest counterexample, and a corrected statement that was checked itself."
+    more = " What is not right has a counterexample, and a corrected statement that was checked itself."
     return (f"{said}.{more if _all_corrected(ledger) else ''}",)
 
 
@@ -253,8 +253,9 @@ def _method() -> Section:
         ("A statement holds if every reading of it does, at the weakest of their levels.",),
         ("It holds under conditions if it holds in some cases, or for some inputs, and fails for others.",),
         ("It depends on a convention if some of the things that it may mean hold and others fail.",),
-        ("It is refuted if no reading holds or a part of it fails; a smallest counterexample is shown.",),
+        ("It is refuted if no reading holds, or a part of it fails.",),
         ("It is not decided while anything about it is not.",),
+        ("A counterexample to a formula is the smallest: few steps, few entries, and as many zeros as it can have.",),
     )
     table = Table((("level",), ("what it rests on",)), tuple(levels), "ll")
     return Section("How statements are judged", "method", (Items(rules), table))
