@@ -1,8 +1,9 @@
 """The textbook ledger, run: every claim's readings decided, and the document that says so.
 
-A claim holds if all of its readings do, depends on a convention if some do and some do not, is refuted if none does (or
-if one does not that is a part of it), and is open while anything about it is not decided.  Nothing of this is stored
-with the claim.
+A claim holds if all of its readings do.  If some do and some do not, it holds under conditions where one that does not
+was measured or run, or where the readings are cases; else they are meanings, and it depends on a convention.  It is
+refuted if none does (or if one does not that is a part of it), and is open while anything about it is not decided.
+Nothing of this is stored with the claim.
 """
 
 from __future__ import annotations
@@ -18,9 +19,24 @@ from reports.checks.registry import check_reading, find_check
 from reports.document import Document
 from reports.listings.running import expect
 
-__all__ = ["DEPENDS", "HOLDS", "OPEN", "REFUTED", "Judged", "Ledger", "build_ledger", "run_ledger"]
+__all__ = [
+    "CONDITIONS",
+    "DEPENDS",
+    "FOUND_OUT",
+    "HOLDS",
+    "OPEN",
+    "REFUTED",
+    "Judged",
+    "Ledger",
+    "build_ledger",
+    "run_ledger",
+]
 
-HOLDS, DEPENDS, REFUTED, OPEN = "holds", "depends on a convention", "refuted", "not decided"
+HOLDS, REFUTED, OPEN = "holds", "refuted", "not decided"
+CONDITIONS, DEPENDS = "holds under conditions", "depends on a convention"
+
+#: Where a reading fails by being run, or by its numbers, it is no matter of what is meant.
+FOUND_OUT = ("run as printed", "measured")
 
 Result = TypeVar("Result")
 Decided = tuple[Reading, Evidence]
@@ -36,11 +52,14 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        """Holds, depends on a convention, refuted, or not decided."""
+        """Holds, holds under conditions, depends on a convention, refuted, or not decided."""
         holds = [evidence.holds for _, evidence in self.found]
         if None in holds:
             return OPEN
-        return HOLDS if all(holds) else DEPENDS if any(holds) and not self.claim.parts else REFUTED
+        if all(holds) or not any(holds) or self.claim.parts:
+            return HOLDS if all(holds) else REFUTED
+        conditions = self.claim.cases or any(e.level in FOUND_OUT for _, e in self.found if not e.holds)
+        return CONDITIONS if conditions else DEPENDS
 
     @property
     def level(self) -> str:

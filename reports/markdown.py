@@ -121,7 +121,9 @@ def _fold(title: str, blocks: tuple[Block, ...], stem: str) -> Iterator[str]:
 
 
 def _code_lines(block: CodeLines) -> str:
-    """A table: number, sign, text, note."""
+    """A table: number, sign, text, note; a text about which nothing was found stands alone, with all its spaces."""
+    if not any(line.verdict or line.note for line in block.lines):
+        return _fenced("\n".join(line.text for line in block.lines), "")
     rows = ["|  |  |  |  |", "| ---: | :--- | :--- | :--- |"]
     for line in block.lines:
         sign = _SIGNS[line.verdict] if line.verdict else ""
@@ -143,9 +145,14 @@ def _step(step: Step) -> Iterator[str]:
 
 
 def _listing(block: Listing) -> str:
-    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", block.text)), default=0))
-    text = f"{fence}{block.language}\n{block.text}\n{fence}"
+    text = _fenced(block.text, block.language)
     return f"<details><summary>{_text(block.title)}</summary>\n\n{text}\n\n</details>"
+
+
+def _fenced(text: str, language: str) -> str:
+    """Text as it stands, in a fence that is longer than any in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _table(table: Table) -> str:

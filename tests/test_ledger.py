@@ -14,7 +14,7 @@ from reports.checks.evidence import LEVELS, Evidence
 from reports.checks.registry import CHECKS, find_check
 from reports.document import Code, Entry, Link, Mark, Math, Quantity, inlines, walk_blocks
 from reports.html import to_html
-from reports.ledger import DEPENDS, HOLDS, OPEN, REFUTED, Judged, Ledger, build_ledger, run_ledger
+from reports.ledger import CONDITIONS, DEPENDS, HOLDS, OPEN, REFUTED, Judged, Ledger, build_ledger, run_ledger
 from reports.ledger_coverage import uncovered, uncovered_text
 from reports.markdown import to_markdown
 from reports.parts.ledger import ledger_document
@@ -84,7 +84,7 @@ def chapter():
 
 def test_every_statement_is_decided_and_every_correction_holds(chapter):
     assert [j.claim.id for j in chapter.judged if j.verdict == OPEN or j.corrected is not True] == []
-    assert {HOLDS, DEPENDS, REFUTED} == {j.verdict for j in chapter.judged}
+    assert {HOLDS, CONDITIONS, DEPENDS, REFUTED} == {j.verdict for j in chapter.judged}
 
 
 def test_what_is_not_right_has_a_correction_and_shows_why(chapter):
@@ -109,9 +109,12 @@ def numbers(evidence):
         ("hidden-state", DEPENDS),  # rows there
         ("jacobian-product", DEPENDS),  # in which order
         ("recurrent-weights", DEPENDS),  # the last loss, not the whole
-        ("forward-time", DEPENDS),  # forgets D, O and B
-        ("manual-all-parameters", REFUTED),  # the bias
-        ("each-step-multiplies", REFUTED),  # T - 1 times
+        ("forward-time", CONDITIONS),  # forgets D, O and B
+        ("forward-space", DEPENDS),  # of what
+        ("two-sources", CONDITIONS),  # not at the last step
+        ("output-weights-local", CONDITIONS),  # not where an output is read by the next state
+        ("manual-all-parameters", DEPENDS),  # the bias
+        ("each-step-multiplies", DEPENDS),  # T - 1 times
         ("requires", REFUTED),  # forward mode
     ],
 )
@@ -224,6 +227,14 @@ def test_a_bound_holds_for_what_grows_and_fails_for_what_it_forgets():
     assert cost(of=("forward",), bound="T*B*H**2 + T*B*H*D", grows=("T", "B", "H", "D", "O")) is False
 
 
+def test_a_count_that_is_said_exactly_is_checked_with_its_coefficients():
+    assert cost(of=("backward",), bound="2*T*B*H**2 + T*B*H*D + 2*T*B*H*O", sense="equal")
+    assert cost(of=("backward",), bound="2*T*B*H**2 + T*B*H*D + T*B*H*O + T*B*H*O", sense="equal")
+    for bound in ("T*B*H**2 + T*B*H*D + 2*T*B*H*O", "2*T*B*H**2 + T*B*H*D", "2*T*B*H**2 + T*B*H*O + 2*T*B*H*D"):
+        assert cost(of=("backward",), bound=bound, sense="equal") is False
+    assert cost(of=("backward",), bound="T*B*H**2 + T*B*H*D + T*B*H*O", grows=("H",), sense="exactly")
+
+
 def test_an_assumption_between_letters_is_used():
     given = {"of": ("stored", "parameters"), "bound": "T*H", "grows": ("T", "H")}
     assert cost(**given) is False  # H**2 weights, T held
@@ -321,6 +332,42 @@ def named(given, name):
 def test_all_hold_some_do_or_none():
     assert verdicts((YES,), (named(YES, "a"), named(NO, "b")), (NO,)) == [HOLDS, DEPENDS, REFUTED]
     assert verdicts((named(NO, "a"), named(NO, "b"))) == [REFUTED]
+
+
+RUN = {"check": "measured", "quantity": "tape", "cell": "tanh_rnn", "relation": "states < 1"}
+
+
+def test_what_fails_by_its_numbers_or_in_some_cases_holds_under_conditions():
+    assert verdicts((named(YES, "a"), named(RUN, "b"))) == [CONDITIONS]
+    assert verdicts((named(YES, "a"), named(NO, "b"), named(RUN, "c"))) == [CONDITIONS]
+    assert verdicts((named(NO, "a"), named(RUN, "b"))) == [REFUTED]
+    text = f'title = "A"\n{CLAIM.format(id="a", line=1, printed="x")}cases = true\n' + reading(**named(YES, "a"))
+    assert [j.verdict for j in run_ledger([read_book(text + reading(**named(NO, "b")))]).judged] == [CONDITIONS]
+    assert [j.verdict for j in run_ledger([read_book(text)]).judged] == [HOLDS]
+    with pytest.raises(ClaimError, match="parts are no cases"):
+        read_book(text.replace("cases", "parts = true\ncases"))
+
+
+def test_the_page_counts_what_holds_under_conditions_by_itself():
+    page = ledger_document(
+        run_ledger([book((YES,), (named(YES, "a"), named(RUN, "b")), (named(YES, "a"), named(NO, "b")))])
+    )
+    text = to_markdown(page, "a").text
+    assert "Of 3 statements 1 holds as printed, 1 holds under conditions and 1 depends on a convention." in text
+    assert "| ○ holds under conditions | 1 |" in text
+    assert "| ○ depends on a convention | 1 |" in text
+
+
+def test_a_drawing_keeps_its_spaces_in_markdown():
+    page = to_markdown(drawing(), "a").text
+    assert "\n```\nLoss = L₁ + L₂ + L₃ + L₄\n        ↑    ↑    ↑    ↑\n" in page
+
+
+def drawing():
+    """The page of the drawing alone."""
+    shipped = load_book("chapter")
+    (own,) = (c for c in shipped.claims if c.id == "drawing")
+    return ledger_document(run_ledger([type(shipped)("chapter", shipped.title, (own,))]))
 
 
 def test_a_part_that_fails_refutes_the_whole():

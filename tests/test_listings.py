@@ -16,7 +16,7 @@ from reports.checks import listing
 from reports.checks.listing import check_listing
 from reports.checks.registry import check_reading
 from reports.document import Code, CodeLines, Listing, Mark, Quantity, Table, walk_blocks
-from reports.ledger import DEPENDS, HOLDS, OPEN, run_ledger
+from reports.ledger import CONDITIONS, HOLDS, OPEN, run_ledger
 from reports.listings import record, running, worker
 from reports.listings.rows import AGREES, STOPS, WRONG, Row, row_data, row_from_data, rows_from_data
 from reports.listings.running import Runner, observe
@@ -419,7 +419,7 @@ def test_rows_of_the_books_are_decided_and_what_is_called_right_holds():
         assert judged.corrected is True, judged.claim.id
         assert judged.verdict == HOLDS or judged.claim.corrected, judged.claim.id
     verdicts = {judged.claim.id: judged.verdict for judged in ledger.judged}
-    assert {i for i, v in verdicts.items() if v == DEPENDS} == {
+    assert {i for i, v in verdicts.items() if v == CONDITIONS} == {
         "flow-docstring", "listing-automatic", "listing-flow", "listing-manual", "listing-truncated",
         "truncated-total-loss",
     }  # fmt: skip

@@ -16,7 +16,7 @@ from derive.claims import ClaimError, load_book
 from reports.checks.arguments import Arguments
 from reports.checks.measured import check_measured
 from reports.document import Mark, Quantity, inlines
-from reports.ledger import DEPENDS, HOLDS, REFUTED, run_ledger
+from reports.ledger import CONDITIONS, HOLDS, REFUTED, run_ledger
 from reports.measurements import learning, memory, network, step, work
 from reports.measurements.measurement import Measurement, Number, counted, measured
 from reports.measurements.registry import QUANTITIES, find_quantity
@@ -89,10 +89,10 @@ SHIPPED = list(shipped())
     ("lesson", "through-steps", HOLDS),
     ("lesson", "destabilize", HOLDS),
     ("lesson", "within", HOLDS),
-    ("lesson", "clipping", DEPENDS),  # bounds an update, and does nothing for what vanishes
-    ("lesson", "local", DEPENDS),  # not across the edge of a chunk
+    ("lesson", "clipping", CONDITIONS),  # bounds an update, and does nothing for what vanishes
+    ("lesson", "local", CONDITIONS),  # not across the edge of a chunk
     ("chapter", "prohibitive", REFUTED),  # checkpoints
-    ("chapter", "manual-all-future", DEPENDS),  # rounding
+    ("chapter", "manual-all-future", CONDITIONS),  # rounding
 ])  # fmt: skip
 def test_known_suspects_that_are_measured(book, claim, verdict):
     shipped = load_book(book)

@@ -53,7 +53,8 @@ class Correction:
 class Claim:
     """One statement as printed, with its readings.
 
-    Several readings are different things that it may mean; with ``parts`` they are parts of what it says, all of them.
+    Several readings are different things that it may mean; with ``parts`` they are parts of what it says, all of them;
+    with ``cases`` they are cases in which it is used, whatever is meant by it (the last step, a larger input).
     ``line`` to ``until`` are its lines in the document; ``also`` lists other lines where the same stands again.
     ``printed`` is the document's own text, TeX between dollar signs; ``says`` our sentence for what it claims.
     """
@@ -69,6 +70,7 @@ class Claim:
     until: int = 0
     also: tuple[int, ...] = ()
     parts: bool = False
+    cases: bool = False
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
@@ -85,6 +87,8 @@ class Claim:
         self._check_readings()
 
     def _check_readings(self) -> None:
+        if self.parts and self.cases:
+            raise ClaimError("parts are no cases", claim=self.id, field="cases", expected="one of the two, or neither")
         if not self.readings:
             raise ClaimError("nothing decides this claim", claim=self.id, field="reading", expected="[[claim.reading]]")
         names = [reading.name for reading in self.readings]

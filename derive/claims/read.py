@@ -26,7 +26,7 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud8
 _BOOK = {"title": str, "about": str, "headings": list, "claim": list}
 _CLAIM = {
     "id": str, "line": int, "until": int, "also": list, "heading": str, "kind": str, "printed": str, "says": str,
-    "reading": list, "corrected": dict, "parts": bool,
+    "reading": list, "corrected": dict, "parts": bool, "cases": bool,
 }  # fmt: skip
 _TYPES = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
 
@@ -136,6 +136,7 @@ def _checked_claim(table: dict[str, Any]) -> Claim:
         readings=_readings(table["reading"], "reading"),
         corrected=_correction(table["corrected"]) if "corrected" in table else None,
         parts=table.get("parts", False),
+        cases=table.get("cases", False),
     )
 
 

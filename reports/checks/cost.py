@@ -34,14 +34,15 @@ QUANTITIES = {
     "parameters": "numbers of the parameters, and as many of their gradients",
     "one step": "numbers of one step: all that the forward pass alone has to hold",
 }
-_SENSES = ("at most", "exactly")
+_SENSES = ("at most", "exactly", "equal")
 
 
 def check_cost(given: Mapping[str, Any]) -> Evidence:
     """``cell``, ``of`` (names of quantities, summed), ``bound`` ("T*H**2"), ``grows`` (letters; the others are held).
 
-    ``sense`` is "at most" (an upper bound, what O means) or "exactly" (of the same order); ``chunk`` is the letter of
-    the steps that are stored at a time; ``assume`` is a list such as "H <= T".
+    ``sense`` is "at most" (an upper bound, what O means), "exactly" (of the same order) or "equal" (the same number,
+    coefficients and all, for which ``grows`` is left out); ``chunk`` is the letter of the steps
+    that are stored at a time; ``assume`` is a list such as "H <= T".
 
     >>> check_cost({"cell": "tanh_rnn", "of": ("forward",), "bound": "T*H**2", "grows": ("T", "H")}).holds
     True
@@ -54,16 +55,17 @@ def check_cost(given: Mapping[str, Any]) -> Evidence:
     sense = arguments.choice("sense", _SENSES, "at most")
     chunk = arguments.text("chunk", "")
     letters = ("T", "B", *cell.dimensions, *((chunk,) if chunk else ()))
-    grows = arguments.words("grows", letters)
+    grows = () if sense == "equal" else arguments.words("grows", letters)
     bound = read_bound(arguments.text("bound"), letters)
     assume = _assumed(arguments.words("assume", default=()), letters, grows)
     arguments.done()
-    if not of or not grows:
-        raise ClaimError("nothing to compare", field="of" if grows else "grows", expected="at least one name")
+    if not of or not (grows or sense == "equal"):
+        raise ClaimError("nothing to compare", field="of" if not of else "grows", expected="at least one name")
     if chunk and (chunk in ("T", "B", *cell.dimensions) or not chunk.isidentifier() or len(chunk) > 8):
         raise ClaimError("a letter of its own", field="chunk", found=chunk, expected="such as k")
     total = _total(cell, of, chunk)
-    return Comparison(total, bound, grows, assume, letters).evidence(exactly=sense == "exactly")
+    comparison = Comparison(total, bound, grows, assume, letters)
+    return comparison.equal() if sense == "equal" else comparison.evidence(exactly=sense == "exactly")
 
 
 def _assumed(texts: tuple[str, ...], letters: tuple[str, ...], grows: tuple[str, ...]) -> dict[str, str]:

@@ -197,8 +197,8 @@ def _count(asked: Asked) -> Ask:
         if found is None:
             return "no path leads ", *route, "."
         what = joined([(Code(name),) for name in counts], last=" and ")
-        number = str(found[0]) if found[0] == found[1] else f"{found[0]} to {found[1]}"
-        return "a path ", *route, f" has {number} of ", *what, f", not {wanted}."
+        number = f"{found[0]}" if found[0] == found[1] else f"{found[0]} to {found[1]}"
+        return "a path ", *route, f" goes through {number} of ", *what, f", not {wanted}."
 
     return ask
 
@@ -215,8 +215,13 @@ def _terms(asked: Asked) -> Ask:
         wanted = linear(equals, {"T": network.steps, "t": t, "j": 0})
         if len(uses) == wanted:
             return None
-        steps = ", ".join(str(at[1]) for at in uses) or "none"
-        return f"{len(uses)} use(s) of ", _shown(place, asked.cell), f" reach the loss, at step {steps}; not {wanted}."
+        steps = joined([(str(at[1]),) for at in uses], last=" and ") or ("none",)
+        return (
+            _shown(place, asked.cell),
+            " is used for the loss at step ",
+            *steps,
+            f": {len(uses)} in all, not {wanted}.",
+        )
 
     return ask
 

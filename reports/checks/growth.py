@@ -18,6 +18,7 @@ from reports.prose import joined
 
 __all__ = ["Comparison", "Term", "read_bound"]
 
+_NUMBER = re.compile(r"\s*([1-9]\d{0,5})\s*")
 _FACTOR = re.compile(r"\s*([A-Za-z]\w{0,9})\s*(?:\^\s*([1-9]))?\s*")
 MOST_TERMS, MOST_LETTERS, FASTEST = 12, 6, 2
 
@@ -47,7 +48,7 @@ class Term:
 
 
 def read_bound(text: str, letters: Sequence[str]) -> tuple[Term, ...]:
-    """Monomials such as T*H**2, added; "1" is the constant.  Raises :class:`ClaimError` for anything else.
+    """Monomials such as 2*T*H**2, added; "1" is the constant.  Raises :class:`ClaimError` for anything else.
 
     >>> [term.latex for term in read_bound("T*H**2 + T*D", ("T", "H", "D"))]
     ['T \\\\, H^{2}', 'T \\\\, D']
@@ -60,13 +61,15 @@ def read_bound(text: str, letters: Sequence[str]) -> tuple[Term, ...]:
 
 def _monomial(part: str, text: str, letters: Sequence[str]) -> Term:
     found: dict[str, int] = {}
-    for factor in part.split("*") if part.strip() != "1" else ():
+    first, *others = part.split("*")
+    number = _NUMBER.fullmatch(first)
+    for factor in others if number else (first, *others):
         match = _FACTOR.fullmatch(factor)
         if not match or match[1] not in letters:
             wanted = f"products of powers of {', '.join(letters)}, such as T*H**2 + T*H"
             raise ClaimError("this is not a bound", field="bound", found=text, expected=wanted)
         found[match[1]] = found.get(match[1], 0) + int(match[2] or 1)
-    return Term(1, found)
+    return Term(int(number[1]) if number else 1, found)
 
 
 class Comparison:
@@ -143,6 +146,20 @@ class Comparison:
             said = tuple(" grows" if part == " grow" else part for part in said)
         return Evidence(True, "counted, every size", said, (counted,))
 
+    def equal(self) -> Evidence:
+        """Whether the count is the bound, coefficient by coefficient."""
+        counted = Formula(rf"\text{{counted}} = {_sum(self.terms)}")
+        if _collected(self.terms) == _collected(self.bound):
+            return Evidence(
+                True, "counted, every size", ("What is counted is exactly ", Math(_sum(self.bound)), "."), (counted,)
+            )
+        ones = dict.fromkeys(self.letters, 1)
+        own, said = (sum(term.at(ones) for term in terms) for terms in (self.terms, self.bound))
+        apart: Parts = (f" With all sizes 1 it is {own:,}, not {said:,}.",) if own != said else ()
+        return Evidence(
+            False, "counted, every size", ("What is counted is not ", Math(_sum(self.bound)), ".", *apart), (counted,)
+        )
+
     def refuted(self, found: tuple[Term, dict[str, int] | None], counted: Block, *, count_grows: bool) -> Evidence:
         """The term, the direction, and a table along it."""
         term, speeds = found
@@ -184,6 +201,15 @@ class Comparison:
 
 def _sum(terms: Sequence[Term]) -> str:
     return " + ".join(term.latex for term in terms)
+
+
+def _collected(terms: Sequence[Term]) -> dict[tuple[tuple[str, int], ...], int]:
+    """Coefficients by powers."""
+    out: dict[tuple[tuple[str, int], ...], int] = {}
+    for term in terms:
+        powers = tuple(sorted((letter, n) for letter, n in term.exponents.items() if n))
+        out[powers] = out.get(powers, 0) + term.coefficient
+    return out
 
 
 def _terms(total: Expr, letters: Sequence[str]) -> tuple[Term, ...]:

@@ -38,7 +38,7 @@ def check_proof(given: Mapping[str, Any]) -> Evidence:
             known = ", ".join(begin for stage in STAGES for begin in stage.begins)
             raise ClaimError("the proof has no such obligation", field="obligations", found=name, expected=known)
     found = [o for name in wanted for o in _discharged(cell, name)]
-    return _evidence(found, against, so)
+    return _evidence(found, cell, against, so)
 
 
 @lru_cache(maxsize=256)
@@ -46,9 +46,9 @@ def _discharged(cell: Cell, name: str) -> tuple[Obligation, ...]:
     return discharge(derive.differentiate(cell), (name,))
 
 
-def _evidence(found: list[Obligation], against: bool, so: str) -> Evidence:
+def _evidence(found: list[Obligation], cell: Cell, against: bool, so: str) -> Evidence:
     marks = {True: "holds", False: "fails", None: "not done"}
-    rows = tuple((prose(o.statement), (o.level,), (marks[o.holds],)) for o in found)
+    rows = tuple((prose(o.statement, cell.parameters), (o.level,), (marks[o.holds],)) for o in found)
     blocks = (Table((("what is proven",), ("level",), ("",)), rows, "lll"),)
     if any(o.holds is None for o in found):
         return Evidence(None, "not decided", ("Not every obligation was discharged within its budget.",), blocks)

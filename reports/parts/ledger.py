@@ -7,14 +7,14 @@ from collections import Counter
 from derive.claims import Book
 from reports.checks.evidence import LEVELS, Evidence
 from reports.document import Block, Document, Entry, Fold, Items, Link, Mark, Paragraph, Parts, Section, Table, slug
-from reports.ledger import DEPENDS, HOLDS, OPEN, REFUTED, Judged, Ledger
+from reports.ledger import CONDITIONS, DEPENDS, FOUND_OUT, HOLDS, OPEN, REFUTED, Judged, Ledger
 from reports.parts.statement import printed_blocks, sentence, statement_blocks
 from reports.prose import joined
 
 __all__ = ["ledger_document"]
 
 KICKER = "The textbook's ledger: every statement checked"
-_MARKS = {HOLDS: "holds", DEPENDS: "open", REFUTED: "fails", OPEN: "open"}
+_MARKS = {HOLDS: "holds", CONDITIONS: "open", DEPENDS: "open", REFUTED: "fails", OPEN: "open"}
 _KINDS = {
     "formula": "displayed formula",
     "inline": "formula in a line",
@@ -69,19 +69,21 @@ def _plainly_right(judged: Judged) -> bool:
 
 
 def _lead(ledger: Ledger) -> Parts:
-    holds, depends, refuted, left = (ledger.count(v) for v in (HOLDS, DEPENDS, REFUTED, OPEN))
-    said = f"Of {len(ledger.judged)} statements {holds} hold as printed"
-    said += f", {depends} hold in one reading and fail in another" if depends else ""
-    said += f", {refuted} {'is' if refuted == 1 else 'are'} refuted" if refuted else ""
-    said += f", {left} could not be decided here" if left else ""
-    if not depends + refuted:
+    holds, under, depends, refuted, left = (ledger.count(v) for v in (HOLDS, CONDITIONS, DEPENDS, REFUTED, OPEN))
+    told: list[Parts] = [(f"{holds} {'holds' if holds == 1 else 'hold'} as printed",)]
+    told += [(f"{under} {'holds' if under == 1 else 'hold'} under conditions",)] * bool(under)
+    told += [(f"{depends} {'depends' if depends == 1 else 'depend'} on a convention",)] * bool(depends)
+    told += [(f"{refuted} {'is' if refuted == 1 else 'are'} refuted",)] * bool(refuted)
+    told += [(f"{left} could not be decided here",)] * bool(left)
+    said = "".join(map(str, (f"Of {len(ledger.judged)} statements ", *joined(told, last=" and "))))
+    if not under + depends + refuted:
         return (f"{said}.",)
-    more = " What is not right has its smallest counterexample, and a corrected statement that was checked itself."
+    more = " What is not right has a counterexample, and a corrected statement that was checked itself."
     return (f"{said}.{more if _all_corrected(ledger) else ''}",)
 
 
 def _all_corrected(ledger: Ledger) -> bool:
-    return all(j.claim.corrected and j.corrected for j in ledger.judged if j.verdict in (DEPENDS, REFUTED))
+    return all(j.claim.corrected and j.corrected for j in ledger.judged if j.verdict in (CONDITIONS, DEPENDS, REFUTED))
 
 
 def _counts(ledger: Ledger) -> Table:
@@ -91,7 +93,7 @@ def _counts(ledger: Ledger) -> Table:
         numbers = [sum(j.verdict == HOLDS and j.level == level for j in claims) for _, claims in ledger.books]
         if any(numbers):
             rows.append(((Mark("holds", "holds"), f", {level}"), *((str(n),) for n in numbers)))
-    for verdict in (DEPENDS, REFUTED, OPEN):
+    for verdict in (CONDITIONS, DEPENDS, REFUTED, OPEN):
         numbers = [sum(j.verdict == verdict for j in claims) for _, claims in ledger.books]
         if any(numbers):
             rows.append(((Mark(_MARKS[verdict], verdict),), *((str(n),) for n in numbers)))
@@ -116,7 +118,7 @@ def _findings(wrong: list[tuple[Book, Judged]], several: bool) -> Table:
         says: Parts = (Link((place,), book.anchor(claim)), ": ", *sentence(claim.says))
         right: Parts = (" Right: ", *sentence(claim.corrected.says)) if claim.corrected else ()
         rows.append((says, (_mark(judged, short=True), ".", *_where_it_fails(judged), *right)))
-    return Table((("what it says",), ("what was found",)), tuple(rows), "ll")
+    return Table((("the statement, read formally",), ("what was found",)), tuple(rows), "ll")
 
 
 def _where_it_fails(judged: Judged) -> Parts:
@@ -131,7 +133,7 @@ def _mark(judged: Judged, short: bool = False) -> Mark:
         return Mark("fails", "holds, but what is called right does not")
     if verdict == HOLDS and not short:
         return Mark("holds", f"holds, {judged.level}")
-    return Mark(_MARKS[verdict], "depends" if short and verdict == DEPENDS else verdict)
+    return Mark(_MARKS[verdict], verdict)
 
 
 # -------------------------------------------------------------------------------------------------- the statements
@@ -167,8 +169,8 @@ def _apart(sections: list[Section]) -> list[Section]:
 def _entry(book: Book, judged: Judged) -> Entry:
     claim = judged.claim
     last = max(claim.until, claim.line)
-    where = f"Lines {claim.line} to {last}" if last > claim.line else f"Line {claim.line}"
-    where += "".join(f", {line}" for line in claim.also)
+    where = f"{claim.line} to {last}" if last > claim.line else f"{claim.line}"
+    where = ", ".join((f"Line{'s' * bool(last > claim.line or claim.also)} {where}", *map(str, claim.also)))
     blocks: list[Block] = [*printed_blocks(claim), Paragraph(("Read as: ", *sentence(claim.says)))]
     for reading, evidence in judged.found:
         blocks += _shown(reading.name, evidence, alone=len(judged.found) == 1)
@@ -181,7 +183,8 @@ def _shown(name: str, evidence: Evidence, *, alone: bool) -> list[Block]:
 
     A reading that is the only one has its verdict in the title already.
     """
-    words = {True: f"holds, {evidence.level}", False: "fails", None: evidence.level}[evidence.holds]
+    fails = f"fails, {evidence.level}" if evidence.level in FOUND_OUT else "fails"
+    words = {True: f"holds, {evidence.level}", False: fails, None: evidence.level}[evidence.holds]
     mark: Parts = () if alone else (Mark(_SIGNS[evidence.holds], words), ". " if not name else " · ")
     told: Parts = (*sentence(name), ": ") if name else ()
     blocks: list[Block] = [Paragraph((*mark, *told, *evidence.said))]
@@ -248,9 +251,11 @@ def _method() -> Section:
     ]
     rules: tuple[Parts, ...] = (
         ("A statement holds if every reading of it does, at the weakest of their levels.",),
+        ("It holds under conditions if it holds in some cases, or for some inputs, and fails for others.",),
         ("It depends on a convention if some of the things that it may mean hold and others fail.",),
-        ("It is refuted if no reading holds or a part of it fails; a smallest counterexample is shown.",),
+        ("It is refuted if no reading holds, or a part of it fails.",),
         ("It is not decided while anything about it is not.",),
+        ("A counterexample to a formula is the smallest: few steps, few entries, and as many zeros as it can have.",),
     )
     table = Table((("level",), ("what it rests on",)), tuple(levels), "ll")
     return Section("How statements are judged", "method", (Items(rules), table))
