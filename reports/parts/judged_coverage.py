@@ -44,9 +44,9 @@ def _cases(verdict: Verdict, cases: Mapping[str, Case]) -> Iterator[Block]:
         most = (noise_units(max(d.units for d in found)),) if found else ("–",)
         case = cases.get(name)
         about = (foreign(case.purpose, 160),) if case else ("",)
-        size = (f"{case.T}, {case.B}",) if case else ("",)
+        size = (f"{case.T},\u00a0{case.B}",) if case else ("",)
         rows.append(((Code(foreign(name, 60)),), about, size, (mark_of(status),), most))
-    head = (("case",), ("what it is for",), ("T, B",), ("verdict",), ("units",))
+    head = (("case",), ("what it is for",), ("T,\u00a0B",), ("verdict",), ("units",))
     caption: Parts = (
         "Each was called twice, and once more after the others. The last column is the largest error in noise units.",
     )
