@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
 from sympy import Expr, Symbol, latex
 
@@ -72,15 +71,17 @@ def _of_step(derivation: Derivation, mutant: Mutant) -> Iterator[WrongLine]:
 def in_order_of(right: str, wrong: str) -> str:
     """A wrong sum with its terms in the order of the right one's, so that they differ where the mistake is.
 
-    >>> in_order_of("a = b + c d - e", "a = - e + c + b")
+    >>> in_order_of("a = b + c d - e", "a = c - e + b")
     'a = b + c - e'
     """
     (theirs, *more), (mine, *others) = clauses(right), clauses(wrong)
     terms, like = [_signed(term) for term in mine.terms], [_signed(term) for term in theirs.terms]
     if more or others or not mine.left or any(term[0] == "=" for term in terms):
         return wrong
-    terms.sort(key=lambda term: max(range(len(like)), key=lambda k: SequenceMatcher(None, term, like[k]).ratio()))
-    return mine.left.removesuffix("{}") + " ".join(terms).removeprefix("+ ")
+    places = [terms.pop(terms.index(term)) if term in terms else "" for term in like]
+    # a term that is another one takes the place of one that is missing
+    found = [term or (terms.pop(0) if terms else "") for term in places]
+    return mine.left.removesuffix("{}") + " ".join(filter(None, (*found, *terms))).removeprefix("+ ")
 
 
 def _signed(term: str) -> str:

@@ -22,12 +22,6 @@ _KINDS = {
     "table row": "row of a table",
     "words": "statement",
 }
-#: What is not plainly right, the worst first: its verdicts, its section's anchor and title.
-_GROUPS = (
-    ({REFUTED}, "refuted", "Refuted"),
-    ({DEPENDS}, "depends", "True in one reading, false in another"),
-    ({HOLDS, OPEN}, "open", "Not settled"),
-)
 _SIGNS = {True: "holds", False: "fails", None: "open"}
 
 
@@ -72,10 +66,11 @@ def _not_right(ledger: Ledger) -> list[Section]:
     """Everything that is wrong, ambiguous or open, with what is right instead; each leads to its statement."""
     wrong = [(book, judged) for book, claims in ledger.books for judged in claims if not _plainly_right(judged)]
     parts = []
-    for verdicts, anchor, title in _GROUPS:
-        found = [(book, judged) for book, judged in wrong if judged.verdict in verdicts]
+    for verdict in sorted(_MARKS, key=lambda v: v != REFUTED):  # the worst first
+        found = [(book, judged) for book, judged in wrong if judged.verdict == verdict]
         if found:
-            parts.append(Section(title, anchor, (_findings(found, len(ledger.books) > 1),)))
+            title = verdict.capitalize() if verdict != HOLDS else _mark(found[0][1]).text.capitalize()
+            parts.append(Section(title, f"findings---{slug(verdict)}", (_findings(found, len(ledger.books) > 1),)))
     return [Section("What is not right as printed", "findings", (), tuple(parts))] if parts else []
 
 
@@ -137,7 +132,7 @@ def _findings(wrong: list[tuple[Book, Judged]], several: bool) -> Table:
 def _where_it_fails(judged: Judged) -> Parts:
     """The readings that fail, by their names; the verdict where none has one."""
     names: list[Parts] = [sentence(r.name) for r, e in judged.found if e.holds is False and r.name]
-    return joined(names, "; ") if names and judged.verdict in (REFUTED, DEPENDS) else (_mark(judged),)
+    return joined(names, "; ") if names and judged.verdict not in (HOLDS, OPEN) else (_mark(judged),)
 
 
 def _mark(judged: Judged) -> Mark:

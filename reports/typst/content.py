@@ -164,8 +164,8 @@ class Content:
             case CodeLines():
                 yield self._code_lines(block)
             case Fold(title=title, blocks=blocks):
-                shown = blocks if self.numbers else _unfolded(blocks)
-                yield {"kind": "fold", "title": self._text(title), "blocks": self._blocks(shown)}
+                inner = blocks if self.numbers else _unfolded(blocks)
+                yield {"kind": "fold", "title": self._text(title), "blocks": self._blocks(inner)}
             case Entry(title=title, anchor=anchor, mark=mark, blocks=blocks):
                 title = title if any(_is_visible(part) for part in title) else (_NAMELESS,)
                 shown = {"title": self._parts(title), "anchor": anchor, "mark": self._inline(mark)}
