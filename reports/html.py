@@ -31,7 +31,7 @@ __all__ = ["to_html"]
 
 _FONT = "@@font@@"
 _LONG = 26  # letters of LaTeX that are worth copying
-_WORDY = 30  # letters in a cell that is read like a sentence
+_WORDY = 44  # letters in a cell that is read like a sentence
 # A formula in a line with the bracket before it or the punctuation after it: a browser would break between them.
 _LINE_MATH = re.compile(r"\(<math>(?:(?!</math>).)*</math>[,.;:)]*|<math>(?:(?!</math>).)*</math>[,.;:)]+", re.DOTALL)
 

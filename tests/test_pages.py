@@ -143,7 +143,7 @@ def test_every_displayed_formula_can_be_copied(pages):
 @needs_chromium
 def test_sentences_beside_each_other_stand_below_each_other_in_a_narrow_window(pages):
     said, numbers = (
-        ("It is a sentence of more than thirty letters.",),
+        ("It is a sentence of more letters than a narrow column holds.",),
         ("123456789.123456789", Math(r"\mathrm{d}W_{hh}")),
     )
     tables = [Table((("a",), ("b",), ("c",)), (((cell,), ("1",), ("2",)),), "lrr") for cell in (*said, *numbers)]
