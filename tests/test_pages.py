@@ -140,7 +140,6 @@ def test_every_displayed_formula_can_be_copied(pages):
     assert "user-select: all" in pages["lstm"]
 
 
-@needs_chromium
 def test_sentences_beside_each_other_stand_below_each_other_in_a_narrow_window(pages):
     said, numbers = (
         ("It is a sentence of more letters than a narrow column holds.",),
@@ -150,7 +149,7 @@ def test_sentences_beside_each_other_stand_below_each_other_in_a_narrow_window(p
     shown = [to_html(Document("t", "T", Mark("holds", "x"), (Section("A", "a", (table,)),))) for table in tables]
     assert ['class="columns-3 wordy"' in page for page in shown] == [True, False, False]
     assert '<td class="r" data-head="b">1</td>' in shown[0]
-    assert "data-head" not in shown[1]
+    assert 'data-head="' not in shown[1]
     assert 'class="columns-4 wordy"' in pages["tanh_rnn"]  # its verdicts
 
 
@@ -159,6 +158,7 @@ def test_a_dotted_name_may_be_broken_in_a_title():
     assert "<h1>my.<wbr>module:<wbr>name &lt;b&gt;</h1>" in to_html(document)
 
 
+@needs_chromium
 def test_paper_shows_the_evidence_and_not_the_asides(pages, tmp_path):
     pypdf = pytest.importorskip("pypdf")
     reader = pypdf.PdfReader(io.BytesIO(printed(tmp_path, pages["every"])))
