@@ -24,12 +24,14 @@ from reports.document import (
     walk_blocks,
 )
 from reports.fonts import embedded_font
+from reports.linebreak import width
 from reports.mathml import characters, displayed, inline, letters
 
 __all__ = ["to_html"]
 
 _FONT = "@@font@@"
 _LONG = 26  # letters of LaTeX that are worth copying
+_WORDY = 44  # letters in a cell that is read like a sentence
 # A formula in a line with the bracket before it or the punctuation after it: a browser would break between them.
 _LINE_MATH = re.compile(r"\(<math>(?:(?!</math>).)*</math>[,.;:)]*|<math>(?:(?!</math>).)*</math>[,.;:)]+", re.DOTALL)
 
@@ -60,6 +62,8 @@ def _environment() -> jinja2.Environment:
     environment.filters["plain"] = _plain
     environment.filters["entries"] = lambda blocks: [b for b in walk_blocks(blocks) if isinstance(b, Entry)]
     environment.filters["formulas"] = _formulas
+    environment.filters["wordy"] = _wordy
+    environment.filters["breakable"] = _breakable
     environment.globals["font"] = _FONT
     return environment
 
@@ -88,6 +92,22 @@ def _formulas(table: Table) -> list[str]:
         if len(shown) == len(column) and all(len(cell) == 1 for cell in column) and max(map(len, shown)) > _LONG:
             return shown
     return []
+
+
+def _wordy(table: Table) -> bool:
+    """Whether a table holds sentences beside each other, which a narrow window shows below each other."""
+    cells = (cell for row in table.rows for cell, side in zip(row, table.alignment, strict=True) if side == "l")
+    return len(table.head) > 2 and any(sum(map(_letters_wide, cell)) > _WORDY for cell in cells)
+
+
+def _letters_wide(part: Inline) -> int:
+    """About how many letters wide it is, typeset."""
+    return width(part.latex) if isinstance(part, Math) else len(_plain((part,)))
+
+
+def _breakable(text: str) -> Markup:
+    """A title in which the dotted name of a function may be broken after a dot or a colon."""
+    return Markup("<wbr>").join(Markup.escape(piece) for piece in re.split(r"(?<=\w[.:/])(?=\w)", text))
 
 
 def _numbers(document: Document) -> Iterator[tuple[str, str]]:

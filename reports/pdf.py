@@ -25,7 +25,8 @@ _MISSING = "a PDF needs the package typst; pip install 'bptt[pdf]'"
 def to_pdf(document: Document, *, explicit: bool = False, numbers: bool = False) -> bytes:
     """The whole report as a PDF; the same document gives the same bytes.
 
-    ``explicit`` prints each step entry by entry at a small size too, ``numbers`` the numbers behind each figure.
+    ``explicit`` prints each step entry by entry at a small size too, ``numbers`` the numbers behind each figure and
+    what is folded within a fold.
     Raises ModuleNotFoundError where the extra ``pdf`` is not installed.
     """
     typst = _typst()

@@ -16,6 +16,7 @@ from derive.mistakes.sums import STEPS, SUM_EDITS, SumEdit
 from derive.notation import at
 from derive.steps import Step, write_steps
 from numeric.oracle.mutants import Mutant, mutants
+from reports.linebreak import clauses
 
 __all__ = ["WrongLine", "mutants_of", "wrong_lines"]
 
@@ -64,7 +65,29 @@ def _of_step(derivation: Derivation, mutant: Mutant) -> Iterator[WrongLine]:
         # what nothing reaches has no step of its own in the wrong derivation
         shown = wrong[key].latex if key in wrong else f"{step.latex.partition(' = ')[0]} = 0"
         if shown != step.latex:
-            yield WrongLine(step.number, step.sentence, shown, step.latex)
+            yield WrongLine(step.number, step.sentence, in_order_of(step.latex, shown), step.latex)
+
+
+def in_order_of(right: str, wrong: str) -> str:
+    """A wrong sum with its terms in the order of the right one's, so that they differ where the mistake is.
+
+    >>> in_order_of("a = b + c d - e", "a = c - e + b")
+    'a = b + c - e'
+    """
+    (theirs, *more), (mine, *others) = clauses(right), clauses(wrong)
+    terms, like = [_signed(term) for term in mine.terms], [_signed(term) for term in theirs.terms]
+    if more or others or not mine.left or any(term[0] == "=" for term in terms):
+        return wrong
+    places = [terms.pop(terms.index(term)) if term in terms else "" for term in like]
+    # a term that is another one takes the place of one that is missing
+    found = [term or (terms.pop(0) if terms else "") for term in places]
+    return mine.left.removesuffix("{}") + " ".join(filter(None, (*found, *terms))).removeprefix("+ ")
+
+
+def _signed(term: str) -> str:
+    """A term with the sign that it begins with."""
+    term = term.removeprefix("{} ")
+    return term if term[:1] in "+-=" else f"+ {term}"
 
 
 def _by_name(steps: tuple[Step, ...]) -> Mapping[tuple[str, str], Step]:

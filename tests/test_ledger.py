@@ -500,15 +500,17 @@ def test_a_book_of_ones_own(tmp_path):
     assert Code("dW_hh") not in said
     assert any(isinstance(part, Mark) and part.verdict == "holds" for part in said)  # the corrected statement
     assert any("counterexample" in str(block) for block in wrong.blocks)
-    assert [s.title for s in document.sections[:2]] == ["What holds and what does not", "My lecture notes"]
+    titles = ["What holds and what does not", "What is not right as printed", "My lecture notes"]
+    assert [s.title for s in document.sections[:3]] == titles
     for text in (to_html(document), to_markdown(document, "notes").text):
         assert "My lecture notes" in text
         assert "carry-not-transposed" not in text or "W_hh.T" in text
 
 
-def test_the_answer_links_to_what_is_wrong():
+def test_what_is_wrong_comes_before_the_statements_and_links_to_them():
     document = ledger_document(run_ledger([read_book(OWN, "notes")]))
-    links = {p.anchor for b in document.sections[0].blocks for p in inlines(b) if isinstance(p, Link)}
+    blocks = [block for section in document.sections[1].walk() for block in section.blocks]
+    links = {p.anchor for b in blocks for p in inlines(b) if isinstance(p, Link)}
     assert "notes-carry" in links
     assert "notes-memory" not in links
 
@@ -519,7 +521,7 @@ def test_headings_that_look_alike_and_books_with_any_name_have_anchors():
         for i, h in (("all", "A?"), ("b", "A!"), ("c", "…"))
     ]
     text = 'title = "B"\n' + "".join(claim + reading(**YES) for claim in claims)
-    for name in ("book", "answer", "method", "all"):
+    for name in ("book", "answer", "method", "all", "findings", "refuted"):
         assert ledger_document(run_ledger([read_book(text, name)])).verdict.verdict == "holds"
 
 

@@ -11,7 +11,7 @@ from fontTools.ttLib import TTFont
 
 import derive
 from reports.build import assemble
-from reports.document import Document, Formula, Mark, Section
+from reports.document import Document, Formula, Mark, Math, Section, Table
 from reports.html import to_html
 from reports.mathml import characters
 from reports.measure import measure
@@ -138,6 +138,24 @@ def test_every_displayed_formula_can_be_copied(pages):
         assert page.count('<details class="tex">') >= boxes - explicit + folds
     assert "\\mathrm{d}h_{t} = \\frac{\\partial \\ell_t}{\\partial h_{t}}" in pages["lstm"]
     assert "user-select: all" in pages["lstm"]
+
+
+def test_sentences_beside_each_other_stand_below_each_other_in_a_narrow_window(pages):
+    said, numbers = (
+        ("It is a sentence of more letters than a narrow column holds.",),
+        ("123456789.123456789", Math(r"\mathrm{d}W_{hh}")),
+    )
+    tables = [Table((("a",), ("b",), ("c",)), (((cell,), ("1",), ("2",)),), "lrr") for cell in (*said, *numbers)]
+    shown = [to_html(Document("t", "T", Mark("holds", "x"), (Section("A", "a", (table,)),))) for table in tables]
+    assert ['class="columns-3 wordy"' in page for page in shown] == [True, False, False]
+    assert '<td class="r" data-head="b">1</td>' in shown[0]
+    assert 'data-head="' not in shown[1]
+    assert 'class="columns-4 wordy"' in pages["tanh_rnn"]  # its verdicts
+
+
+def test_a_dotted_name_may_be_broken_in_a_title():
+    document = Document("a", "my.module:name <b>", Mark("holds", "x"), (Section("A", "a", ()),))
+    assert "<h1>my.<wbr>module:<wbr>name &lt;b&gt;</h1>" in to_html(document)
 
 
 @needs_chromium

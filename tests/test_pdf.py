@@ -114,7 +114,7 @@ def everything(entries=30):
         Formula(r"\begin{aligned} a &= b + c \\ ddd &= \sqrt{e} \end{aligned}"),
         Formula(r"\nosuchcommand #panic()"),
         Figure(norm_figure([CURVE]), ("What to conclude.",), "a line #falls", "norm", data),
-        Fold("A fold #x", (table,)),
+        Fold("A fold #x", (table, Fold("Folded twice", (Paragraph((Code("deep"),)),)))),
         Listing("def f():\n    return 1  # " + HOSTILE, "python", "Source"),
         Listing("LATEXLISTING", "latex", "LaTeX"),
         CodeLines(lines),
@@ -261,12 +261,22 @@ def test_every_word_of_entries_folds_and_listings_can_be_found(full):
 
 def test_what_is_left_out_on_paper_is_there_on_request(full):
     plain = Printed(everything(0))
-    for said in ("0.123", "q111"):
+    for said in ("0.123", "q111", "deep"):
         assert said in full.text
         assert said not in plain.text
-    note = letters("Left out on paper: the steps written out entry by entry and the numbers behind the figures.")
-    assert note in plain.text
+    note = (
+        "Left out on paper: the steps written out entry by entry, the numbers behind the figures"
+        ' and the tables "Folded twice".'
+    )
+    assert letters(note) in plain.text
     assert "Leftout" not in full.text
+
+
+def test_cells_are_described_by_what_they_say_and_not_by_their_lines(gru):
+    items = map(gru.reader.get_object, range(1, int(gru.reader.trailer["/Size"])))
+    described = [o for o in items if isinstance(o, dict) and o.get("/S") == "/TD"]
+    assert len(described) > 100
+    assert not any("Border" in str(o.get("/A")) for o in described)
 
 
 def test_links_lead_to_what_they_name(gru, full):

@@ -16,7 +16,7 @@ from derive.claims import ClaimError
 from derive.prove import STAGES, Obligation, discharge
 from reports.checks.arguments import Arguments
 from reports.checks.evidence import Evidence, weakest
-from reports.document import Table
+from reports.document import Mark, Table
 from reports.parts.statement import sentence
 from reports.prose import prose
 
@@ -47,9 +47,9 @@ def _discharged(cell: Cell, name: str) -> tuple[Obligation, ...]:
 
 
 def _evidence(found: list[Obligation], cell: Cell, against: bool, so: str) -> Evidence:
-    marks = {True: "holds", False: "fails", None: "not done"}
-    rows = tuple((prose(o.statement, cell.parameters), (o.level,), (marks[o.holds],)) for o in found)
-    blocks = (Table((("what is proven",), ("level",), ("",)), rows, "lll"),)
+    marks = {True: Mark("holds", "holds"), False: Mark("fails", "fails"), None: Mark("open", "not done")}
+    rows = tuple((prose(o.statement, tuple(cell.parameters)), (o.level,), (marks[o.holds],)) for o in found)
+    blocks = (Table((("what is proven",), ("level",), ("verdict",)), rows, "lll"),)
     if any(o.holds is None for o in found):
         return Evidence(None, "not decided", ("Not every obligation was discharged within its budget.",), blocks)
     holds = all(o.holds for o in found) != against

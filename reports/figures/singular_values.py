@@ -14,7 +14,7 @@ from reports.measure import Curve
 
 __all__ = ["spectrum_figure"]
 
-LEFT, RIGHT, GAP = 0.125, 0.985, 0.035
+LEFT, RIGHT, GAP = 0.125, 0.985, 0.05
 
 
 def spectrum_figure(curves: Sequence[Curve]) -> str:

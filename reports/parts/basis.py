@@ -9,10 +9,10 @@ from derive.cell import Cell
 from derive.hypotheses import Hypothesis
 from derive.latex import Typesetter
 from derive.prove import Proof
-from reports.document import Block, Code, Items, Local, Math, Paragraph, Parts, Section, Table
-from reports.prose import prose
+from reports.document import Block, Code, Items, Local, Math, Paragraph, Parts, Section
+from reports.prose import joined, prose
 
-__all__ = ["basis_section", "versions"]
+__all__ = ["basis_section", "made_with", "versions"]
 
 _RELATIONS = {"!= 0": r"\neq 0", "> 0": "> 0"}
 _PACKAGES = ("bptt", "numpy", "sympy", "python-flint")
@@ -29,6 +29,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def made_with(*more: Parts) -> Paragraph:
+    """The versions in one line, and what else there is to say about a run."""
+    named: list[Parts] = [(f"{name} ", Local(number)) for name, number in versions().items()]
+    return Paragraph(("Made with ", *joined([*named, *more]), "."))
+
+
 def basis_section(proof: Proof, seed: int) -> Section:
     """The last section of a report."""
     cell = proof.derivation.cell
@@ -36,8 +42,6 @@ def basis_section(proof: Proof, seed: int) -> Section:
     if proof.hypotheses:
         conditions = Items(tuple(_condition(cell, h) for h in proof.hypotheses))
     trusted = Items(tuple(prose(line) for line in proof.trusted_base))
-    rows: list[tuple[Parts, ...]] = [((name,), (Local(number),)) for name, number in versions().items()]
-    rows.append((("seed of the measurements",), (Code(str(seed)),)))
     return Section(
         "What this rests on",
         "basis",
@@ -45,7 +49,7 @@ def basis_section(proof: Proof, seed: int) -> Section:
         (
             Section("Conditions on the cell", "conditions", (conditions,)),
             Section("Trusted base", "trusted", (Paragraph(("Not proven here, but taken as right:",)), trusted)),
-            Section("Versions", "versions", (Table((("program",), ("version",)), tuple(rows), "ll"),)),
+            Section("Versions", "versions", (made_with(("seed of the measurements ", Code(str(seed)))),)),
         ),
     )
 

@@ -9,8 +9,8 @@ from numeric.oracle.case import Case
 from numeric.oracle.criterion import worst
 from numeric.oracle.features import FEATURES, SET_FEATURES
 from numeric.oracle.verdict import Verdict
-from reports.document import Block, Code, Formula, Items, Paragraph, Parts, Section, Table, seconds
-from reports.parts.basis import versions
+from reports.document import Block, Code, Formula, Items, Math, Paragraph, Parts, Section, Table, seconds
+from reports.parts.basis import made_with
 from reports.parts.foreign import foreign
 from reports.parts.judged_tensors import mark_of, noise_units
 
@@ -44,13 +44,13 @@ def _cases(verdict: Verdict, cases: Mapping[str, Case]) -> Iterator[Block]:
         most = (noise_units(max(d.units for d in found)),) if found else ("–",)
         case = cases.get(name)
         about = (foreign(case.purpose, 160),) if case else ("",)
-        size = (f"{case.T}, {case.B}",) if case else ("",)
-        rows.append(((Code(foreign(name, 60)),), about, size, (mark_of(status),), most))
-    head = (("case",), ("what it is for",), ("T, B",), ("verdict",), ("units",))
+        sizes = ((str(case.T),), (str(case.B),)) if case else (("",), ("",))
+        rows.append(((Code(foreign(name, 60)),), about, *sizes, (mark_of(status),), most))
+    head = (("case",), ("what it is for",), (Math("T"),), (Math("B"),), ("verdict",), ("units",))
     caption: Parts = (
         "Each was called twice, and once more after the others. The last column is the largest error in noise units.",
     )
-    yield Table(head, tuple(rows), "lllll", caption)
+    yield Table(head, tuple(rows), "llrrll", caption)
 
 
 def _declined(verdict: Verdict) -> Block:
@@ -92,6 +92,4 @@ def _trusted() -> Block:
 
 
 def _versions(verdict: Verdict) -> Block:
-    rows: list[tuple[Parts, ...]] = [((name,), (Code(number),)) for name, number in versions().items()]
-    rows.append((("time taken",), (seconds(verdict.seconds),)))
-    return Table((("program",), ("version",)), tuple(rows), "ll")
+    return made_with(("time taken ", seconds(verdict.seconds)))

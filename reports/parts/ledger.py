@@ -22,9 +22,6 @@ _KINDS = {
     "table row": "row of a table",
     "words": "statement",
 }
-_TABLE_OF_FINDINGS = (
-    "Everything that is wrong, ambiguous, or true only under conditions, each leading to its statement:"
-)
 _SIGNS = {True: "holds", False: "fails", None: "open"}
 
 
@@ -38,7 +35,12 @@ def ledger_document(ledger: Ledger) -> Document:
         if several
         else f"{book.title}, statement by statement",
         verdict=_overall(ledger),
-        sections=(_summary(ledger), *(_book(book, claims) for book, claims in ledger.books), _method()),
+        sections=(
+            _summary(ledger),
+            *_not_right(ledger),
+            *(_book(book, claims) for book, claims in ledger.books),
+            _method(),
+        ),
         kicker=KICKER,
     )
 
@@ -57,11 +59,19 @@ def _overall(ledger: Ledger) -> Mark:
 
 
 def _summary(ledger: Ledger) -> Section:
-    blocks: list[Block] = [Paragraph(_lead(ledger), "lead"), _counts(ledger)]
+    return Section("What holds and what does not", "answer", (Paragraph(_lead(ledger), "lead"), _counts(ledger)))
+
+
+def _not_right(ledger: Ledger) -> list[Section]:
+    """Everything that is wrong, ambiguous or open, with what is right instead; each leads to its statement."""
     wrong = [(book, judged) for book, claims in ledger.books for judged in claims if not _plainly_right(judged)]
-    if wrong:
-        blocks += [Paragraph((_TABLE_OF_FINDINGS,)), _findings(wrong, len(ledger.books) > 1)]
-    return Section("What holds and what does not", "answer", tuple(blocks))
+    parts = []
+    for verdict in sorted(_MARKS, key=lambda v: v != REFUTED):  # the worst first
+        found = [(book, judged) for book, judged in wrong if judged.verdict == verdict]
+        if found:
+            title = verdict.capitalize() if verdict != HOLDS else _mark(found[0][1]).text.capitalize()
+            parts.append(Section(title, f"findings---{slug(verdict)}", (_findings(found, len(ledger.books) > 1),)))
+    return [Section("What is not right as printed", "findings", (), tuple(parts))] if parts else []
 
 
 def _plainly_right(judged: Judged) -> bool:
@@ -116,24 +126,22 @@ def _findings(wrong: list[tuple[Book, Judged]], several: bool) -> Table:
         claim = judged.claim
         place = f"{book.name}, line {claim.line}" if several else f"Line {claim.line}"
         says: Parts = (Link((place,), book.anchor(claim)), ": ", *sentence(claim.says))
-        right: Parts = (" Right: ", *sentence(claim.corrected.says)) if claim.corrected else ()
-        rows.append((says, (_mark(judged, short=True), ".", *_where_it_fails(judged), *right)))
-    return Table((("the statement, read formally",), ("what was found",)), tuple(rows), "ll")
+        right = sentence(claim.corrected.says) if claim.corrected else ("–",)
+        rows.append((says, _where_it_fails(judged), right))
+    return Table((("the statement, read formally",), ("where it fails",), ("what is right",)), tuple(rows), "lll")
 
 
 def _where_it_fails(judged: Judged) -> Parts:
-    """The readings that fail, by their names."""
+    """The readings that fail, by their names; the verdict where none has one."""
     names: list[Parts] = [sentence(r.name) for r, e in judged.found if e.holds is False and r.name]
-    return (" Fails: ", *joined(names, "; "), ".") if names else ()
+    return joined(names, "; ") if names and judged.verdict not in (HOLDS, OPEN) else (_mark(judged),)
 
 
-def _mark(judged: Judged, short: bool = False) -> Mark:
+def _mark(judged: Judged) -> Mark:
     verdict = judged.verdict
     if verdict == HOLDS and judged.corrected is not True:
         return Mark("fails", "holds, but what is called right does not")
-    if verdict == HOLDS and not short:
-        return Mark("holds", f"holds, {judged.level}")
-    return Mark(_MARKS[verdict], verdict)
+    return Mark(_MARKS[verdict], f"holds, {judged.level}" if verdict == HOLDS else verdict)
 
 
 # -------------------------------------------------------------------------------------------------- the statements
@@ -201,9 +209,10 @@ def _right(judged: Judged) -> list[Block]:
         return []
     said = statement_blocks(corrected.says)
     first = said[0]
-    opening: list[Block] = [Paragraph(("What is right:",))]
+    mark = Mark(_SIGNS[judged.corrected], "what is right")
+    opening: list[Block] = [Paragraph((mark, ":"))]
     if isinstance(first, Paragraph):
-        opening, said = [Paragraph(("What is right: ", *first.parts))], said[1:]
+        opening, said = [Paragraph((mark, ": ", *first.parts))], said[1:]
     blocks: list[Block] = [*opening, *said]
     if corrected.why:
         blocks.append(Paragraph(sentence(corrected.why), "note"))

@@ -11,6 +11,7 @@ from derive.prove import Obligation, Proof
 from reports.document import Block, Code, Items, Mark, Math, Paragraph, Parts, Quantity, Section, Table, seconds
 from reports.parts.shown import LEMMAS, Shown, check_anchor, mark_of
 from reports.prose import joined, prose
+from reports.said import explained
 
 __all__ = ["proof_section"]
 
@@ -204,6 +205,6 @@ def _what(proof: Proof) -> str:
 
 
 def _mistakes() -> Table:
-    known = {row.name: row.sentence for row in CATALOGUE if row.kind != "loss"}
-    rows = tuple(((Code(name),), prose(sentence)) for name, sentence in known.items())
+    known = dict.fromkeys(row.name for row in CATALOGUE if row.kind != "loss")
+    rows = tuple(((Code(name),), explained(name)) for name in known)
     return Table((("mistake",), ("what is done wrong",)), rows, "ll")

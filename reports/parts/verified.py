@@ -26,7 +26,7 @@ from reports.document import (
     Section,
     Table,
 )
-from reports.parts.basis import versions
+from reports.parts.basis import made_with
 from reports.parts.foreign import foreign
 from reports.prose import joined, prose
 from reports.said import explained, said
@@ -142,9 +142,9 @@ def _entry(line: VerifiedLine, cell: Cell) -> Entry:
         blocks.append(Paragraph((*_says(line, cell), "."), "lead"))
     elif line.note:
         blocks.append(Paragraph((*prose(line.note, tuple(cell.parameters)), "."), "lead"))
-    blocks += _stated("What it says:", line.text, cell)
+    blocks += _stated(Mark("fails", "what it says"), line.text, cell)
     if line.expected:
-        blocks += _stated("What it should say:", in_order_of(line.text, line.expected), cell)
+        blocks += _stated(Mark("holds", "what it should say"), in_order_of(line.text, line.expected), cell)
     if line.difference:
         blocks.append(Paragraph(("Right minus yours: ", Code(foreign(line.difference)))))
     if line.counterexample:
@@ -154,9 +154,9 @@ def _entry(line: VerifiedLine, cell: Cell) -> Entry:
     return Entry(title, f"line-{line.number}", Mark("fails", line.mistake or "wrong"), tuple(blocks))
 
 
-def _stated(words: str, text: str, cell: Cell) -> Iterator[Block]:
+def _stated(mark: Mark, text: str, cell: Cell) -> Iterator[Block]:
     """An equation, letter by letter and as mathematics."""
-    yield Paragraph((f"{words} ", Code(foreign(text))))
+    yield Paragraph((mark, ": ", Code(foreign(text))))
     latex = line_latex(text, cell)
     if latex is not None:
         yield Formula(latex)
@@ -241,5 +241,4 @@ def _basis(verification: Verification) -> Section:
         ("a wrong line: two numbers, enclosed by balls that do not meet",),
         ("the cell, as it was handed in: ", Code(foreign(verification.cell.name, 80))),
     )
-    rows = tuple(((name,), (Code(number),)) for name, number in versions().items())
-    return Section("What this rests on", "basis", (Items(items), Table((("program",), ("version",)), rows, "ll")))
+    return Section("What this rests on", "basis", (Items(items), made_with()))

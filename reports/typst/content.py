@@ -39,13 +39,15 @@ __all__ = ["Content"]
 
 Data = dict[str, Any]
 _NAMELESS = "–"  # instead of an empty title
+_TITLES = 3  # of what is left out
 
 
 @dataclass(frozen=True)
 class Content:
     """What is printed of a document; ``glyphs`` are the letters that the fonts have (None: any).
 
-    ``explicit`` prints each step entry by entry too, ``numbers`` the numbers behind each figure.
+    ``explicit`` prints each step entry by entry too, ``numbers`` the numbers behind each figure and what is folded
+    within a fold.
     """
 
     document: Document
@@ -73,7 +75,10 @@ class Content:
         steps = not self.explicit and any(isinstance(b, Step) and b.explicit for b in blocks)
         data = not self.numbers and any(isinstance(b, Figure) and b.data is not None for b in blocks)
         missing = ["the steps written out entry by entry"] * steps + ["the numbers behind the figures"] * data
-        return f"Left out on paper: {' and '.join(missing)}." if missing else ""
+        folds = [] if self.numbers else list(_folded_twice(blocks))
+        missing += [f'the tables "{title}"' for title in dict.fromkeys(fold.title for fold in folds)][:_TITLES]
+        *some, last = missing or [""]
+        return f"Left out on paper: {', '.join(some)}{' and ' * bool(some)}{last}." if missing else ""
 
     def _text(self, text: str) -> str:
         return breakable(printable(re.sub(r"\s+", " ", text), self.glyphs))
@@ -159,7 +164,8 @@ class Content:
             case CodeLines():
                 yield self._code_lines(block)
             case Fold(title=title, blocks=blocks):
-                yield {"kind": "fold", "title": self._text(title), "blocks": self._blocks(blocks)}
+                inner = blocks if self.numbers else _unfolded(blocks)
+                yield {"kind": "fold", "title": self._text(title), "blocks": self._blocks(inner)}
             case Entry(title=title, anchor=anchor, mark=mark, blocks=blocks):
                 title = title if any(_is_visible(part) for part in title) else (_NAMELESS,)
                 shown = {"title": self._parts(title), "anchor": anchor, "mark": self._inline(mark)}
@@ -200,6 +206,16 @@ class Content:
         return {"kind": "code-lines", "lines": lines}
 
 
+def _unfolded(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+    """What stands open once a fold is."""
+    return tuple(block for block in blocks if not isinstance(block, Fold))
+
+
+def _folded_twice(blocks: list[Block]) -> Iterator[Fold]:
+    """The folds within folds."""
+    yield from (b for fold in blocks if isinstance(fold, Fold) for b in fold.blocks if isinstance(b, Fold))
+
+
 def _is_visible(part: Inline) -> bool:
     match part:
         case str():
@@ -221,7 +237,7 @@ def _anchors(blocks: tuple[Block, ...], numbers: bool) -> Iterator[str]:
                 yield anchor
                 yield from _anchors(inner, numbers)
             case Fold(blocks=inner):
-                yield from _anchors(inner, numbers)
+                yield from _anchors(inner if numbers else _unfolded(inner), numbers)
             case Table(anchors=anchors):
                 yield from filter(None, anchors)
             case Figure(data=Table(anchors=anchors)) if numbers:
