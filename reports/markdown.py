@@ -62,7 +62,8 @@ def to_markdown(document: Document, stem: str) -> Markdown:
         lines += _section(section, str(i) if i else "", 2, stem)
         if i == 0:
             lines.append(_contents(document))
-    files = {_figure_name(b, stem): standalone(b.svg) for b in document.blocks() if isinstance(b, Figure)}
+    figures = [block for block in document.blocks() if isinstance(block, Figure)]
+    files = {_figure_name(b, stem): standalone(b.svg, b.alt, _table(b.data) if b.data else "") for b in figures}
     return Markdown("\n\n".join(lines) + "\n", files)
 
 
@@ -144,7 +145,7 @@ def _step(step: Step) -> Iterator[str]:
 
 def _listing(block: Listing) -> str:
     fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", block.text)), default=0))
-    text = f"{fence}{block.language}\n{block.text}\n{fence}"
+    text = f"{fence}{block.language}\n{block.text.rstrip()}\n{fence}"
     return f"<details><summary>{_text(block.title)}</summary>\n\n{text}\n\n</details>"
 
 

@@ -9,7 +9,7 @@ from numeric.oracle.case import Case
 from numeric.oracle.criterion import worst
 from numeric.oracle.features import FEATURES, SET_FEATURES
 from numeric.oracle.verdict import Verdict
-from reports.document import Block, Code, Formula, Items, Paragraph, Parts, Section, Table, seconds
+from reports.document import Block, Code, Formula, Items, Local, Paragraph, Parts, Section, Table, seconds
 from reports.parts.basis import versions
 from reports.parts.foreign import foreign
 from reports.parts.judged_tensors import mark_of, noise_units
@@ -92,6 +92,6 @@ def _trusted() -> Block:
 
 
 def _versions(verdict: Verdict) -> Block:
-    rows: list[tuple[Parts, ...]] = [((name,), (Code(number),)) for name, number in versions().items()]
+    rows: list[tuple[Parts, ...]] = [((name,), (Local(number),)) for name, number in versions().items()]
     rows.append((("time taken",), (seconds(verdict.seconds),)))
     return Table((("program",), ("version",)), tuple(rows), "ll")

@@ -19,6 +19,7 @@ from reports.document import (
     Entry,
     Formula,
     Items,
+    Local,
     Link,
     Mark,
     Paragraph,
@@ -241,5 +242,5 @@ def _basis(verification: Verification) -> Section:
         ("a wrong line: two numbers, enclosed by balls that do not meet",),
         ("the cell, as it was handed in: ", Code(foreign(verification.cell.name, 80))),
     )
-    rows = tuple(((name,), (Code(number),)) for name, number in versions().items())
+    rows = tuple(((name,), (Local(number),)) for name, number in versions().items())
     return Section("What this rests on", "basis", (Items(items), Table((("program",), ("version",)), rows, "ll")))
