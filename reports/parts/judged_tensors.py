@@ -97,7 +97,7 @@ def place_parts(d: Distance) -> tuple[Parts, Parts]:
 
 
 def both_values(d: Distance) -> tuple[Parts, Parts]:
-    """What was found at the worst entry and what is exact; of another entry on another machine, where it is rounding."""
+    """What was found at the worst entry and what is exact; where that is rounding, of another entry elsewhere."""
     noise = d.noise if d.units > LIMIT else math.inf
     return (value(d.found, noise),), (value(d.exact, noise),)
 
