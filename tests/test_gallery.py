@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from reports.document import Code, Document, Figure, Local, Mark, Paragraph, Quantity, Section, Table
+import derive
+from numeric.oracle.criterion import Measured
+from numeric.oracle.distances import Distance
+from numeric.oracle.verdict import Finding, Verdict
+from reports.document import Code, Document, Figure, Local, Mark, Paragraph, Quantity, Section, Table, inlines
 from reports.exhibits import GALLERY, exhibits
 from reports.markdown import to_markdown
+from reports.parts.judged import verdict_document
+from reports.parts.judged_tensors import both_values, noise_units, place_parts, worst_of
 from reports.portable import differences, redrawn_differences
 from reports.redrawn import drawn_marks, told
 
@@ -143,3 +151,46 @@ def test_a_missing_drawing_is_seen():
 
 def test_marks_are_counted_in_the_colours_of_series_alone():
     assert drawn_marks(SVG + SVG) == {"path #1f5f99": 2, "path #22252a": 1}
+
+
+# ------------------------------------------------------------------------------ a verdict is the same on every machine
+
+
+def distance(units, case="a", index=(0,), status="disagrees"):
+    return Distance(case, "W", status, units, index, 1.5, 1.0, 1e-17)
+
+
+def test_what_is_wrong_by_the_same_but_for_rounding_is_told_in_its_order():
+    near = [distance(2e15, "first"), distance(2e15 * (1 + 1e-12), "second")]
+    assert worst_of(near).case == "first"
+    assert worst_of([*near, distance(3e15, "third")]).case == "third"
+    measured = Measured("W", "disagrees", np.array([1.0, 2e15, 2e15 * (1 + 1e-12)]), *[np.zeros(3)] * 3)
+    assert measured.where == (1,)
+    assert measured.most == 2e15 * (1 + 1e-12)
+    assert Measured("W", "disagrees", np.array([1.0, np.nan, np.inf]), *[np.zeros(3)] * 3).where == (1,)
+
+
+@pytest.mark.parametrize(
+    ("units", "other", "same"),
+    [(0.2, 9.0, True), (0.2, 17.0, False), (0.2, math.inf, False), (2e15, 2.1e15, True), (2e15, 2.3e15, False)],
+)
+def test_units_of_noise_are_any_rounding_or_the_same(units, other, same):
+    assert noise_units(units).agrees(other) is same
+
+
+def test_where_rounding_is_largest_is_local_and_where_it_is_wrong_is_not():
+    (entry, case), (found, exact) = place_parts(distance(3.0)), both_values(distance(3.0))
+    assert (entry, case) == ((Local("[0]"),), (Local("a"),))
+    assert found[0].spread == exact[0].spread == math.inf
+    (entry, case), (found, exact) = place_parts(distance(2e15)), both_values(distance(2e15))
+    assert (entry, case) == ((Code("[0]"),), (Code("a"),))
+    assert found[0].spread == exact[0].spread < 1.00001
+
+
+def test_no_measured_number_of_a_verdict_is_plain_text():
+    finding = Finding("a", "W", "disagrees", "dL/dW[0] is off by 2e+15 noise units, first at t = 1", units=2e15)
+    verdict = Verdict("gru", "mine", "disagrees", (finding,), judged=("a",), distances=(distance(2e15),))
+    made = verdict_document(verdict, derive.load("gru"))
+    said = [part for block in made.blocks() for part in inlines(block) if isinstance(part, str)]
+    assert not any("e+15" in text for text in said)
+    assert any("noise units, first at t = 1" in text for text in said)

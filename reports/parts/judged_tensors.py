@@ -110,7 +110,7 @@ def entry_parts(index: Sequence[int]) -> Parts:
 def noise_units(units: float) -> Quantity:
     """An error in units of noise: what is rounding, may be any rounding elsewhere."""
     if units <= LIMIT:
-        return Quantity(units, math.inf, ".2f")
+        return Quantity(units, math.inf, ".2f", LIMIT)
     return Quantity(units, NOISE_SPREAD if units > 1000 * LIMIT else math.inf)
 
 
