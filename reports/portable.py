@@ -91,7 +91,7 @@ def _compared(found: Sequence[str], expected: Sequence[str], held: list[Quantity
         more, fewer = _next_same(found[i : i + _AHEAD], expected[j : j + _AHEAD], held)
         pairs = zip_longest(found[i : i + more], expected[j : j + fewer], fillvalue=_NO_LINE)
         for k, (one, other) in enumerate(pairs, i + 1):
-            if not _same(one, other, held):
+            if _NO_LINE in (one, other) or not _same(one, other, held):
                 yield Difference(k, one, _TOKEN.sub(lambda m: _plain(held[int(m[1])]), other))
         i, j = i + more, j + fewer
 

@@ -100,6 +100,12 @@ def test_a_missing_line_and_one_more_are_seen():
     assert differences(replace(made, title="B"), "a", page)
 
 
+def test_a_missing_line_that_may_say_anything_is_seen():
+    made = document(Local("numpy 2"))
+    page = to_markdown(made, "a").text
+    assert differences(made, "a", page.replace("`numpy 2`\n", ""))
+
+
 def rows(*values):
     head = ((("k",), ("n",)),)
     return Table(*head, tuple(((str(k),), (Quantity(x, 1.1, ".2f"),)) for k, x in enumerate(values)), "lr")
