@@ -84,12 +84,14 @@ class Quantity:
 
     ``spread`` is the factor by which the number may be another one elsewhere: infinite for a time, 1.02 for what is
     measured to two digits.  ``form`` is "seconds", "scientific" (two digits and a power of ten), or the format of plain
-    digits, such as ".2f".  Raises ValueError for a spread below 1.
+    digits, such as ".2f".  ``most`` is what it is nowhere larger than, such as the limit of what is rounding.  Raises
+    ValueError for a spread below 1.
     """
 
     value: float
     spread: float
     form: str = "scientific"
+    most: float = math.inf
 
     def __post_init__(self) -> None:
         if not self.spread >= 1:
@@ -115,8 +117,14 @@ class Quantity:
 
         >>> Quantity(1.0, 1.5).agrees(1.4), Quantity(1.0, 1.5).agrees(1.6)
         (True, False)
+        >>> Quantity(0.3, math.inf, most=16).agrees(5.0), Quantity(0.3, math.inf, most=16).agrees(17.0)
+        (True, False)
         """
-        if self.value == other or self.spread == math.inf:
+        if self.value == other:
+            return True
+        if abs(other) > self.most or math.isfinite(other) != math.isfinite(self.value):
+            return False
+        if self.spread == math.inf:
             return True
         low, high = sorted((abs(self.value), abs(other)))
         return (self.value > 0) == (other > 0) and high <= low * self.spread

@@ -62,7 +62,8 @@ def to_markdown(document: Document, stem: str) -> Markdown:
         lines += _section(section, str(i) if i else "", 2, stem)
         if i == 0:
             lines.append(_contents(document))
-    files = {_figure_name(b, stem): standalone(b.svg) for b in document.blocks() if isinstance(b, Figure)}
+    figures = [block for block in document.blocks() if isinstance(block, Figure)]
+    files = {_figure_name(b, stem): standalone(b.svg, b.alt, _table(b.data) if b.data else "") for b in figures}
     return Markdown("\n\n".join(lines) + "\n", files)
 
 
@@ -152,7 +153,7 @@ def _listing(block: Listing) -> str:
 def _fenced(text: str, language: str) -> str:
     """Text as it stands, in a fence that is longer than any in it."""
     fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
-    return f"{fence}{language}\n{text}\n{fence}"
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def _table(table: Table) -> str:

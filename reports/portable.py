@@ -7,31 +7,38 @@ numbers these are (:class:`Quantity`, :class:`Local`); all else has to be equal.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
 from reports.document import Document, Local, Quantity
-from reports.markdown import to_markdown
+from reports.markdown import Markdown, to_markdown
+from reports.redrawn import drawn_marks, told
 
-__all__ = ["Difference", "differences"]
+__all__ = ["Difference", "differences", "redrawn_differences"]
 
 _OPEN, _CLOSE = "\ue000", "\ue001"  # of private use: no page has them
 _TOKEN = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+_NO_LINE = "(no line)"
+_AHEAD = 60  # lines in which a page and what is expected meet again
 _POWER = re.compile(r"(-?[0-9.]+) *\\times *10\^\{(-?[0-9]+)\}")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A line of a page (numbered from 1, with its text) that should say something else, and what."""
+    """A line of a page (numbered from 1, with its text) that should say something else, and what.
+
+    One of both says so where there is no such line; ``file`` is a drawing's name.
+    """
 
     number: int
     found: str
     expected: str
+    file: str = ""
 
     def __str__(self) -> str:
-        return f"line {self.number}: found {self.found!r}; expected {self.expected!r}"
+        return f"{self.file or 'line'} {self.number}: found {self.found!r}; expected {self.expected!r}"
 
 
 def differences(document: Document, stem: str, page: str) -> list[Difference]:
@@ -47,12 +54,55 @@ def differences(document: Document, stem: str, page: str) -> list[Difference]:
     >>> print(*differences(says(7.0), "a", page))
     line 9: found 'It took 3.0 steps.'; expected 'It took 7.0 steps.'
     """
+    made, held = _marked(document, stem)
+    return list(_compared(page.splitlines(), made.text.splitlines(), held))
+
+
+def redrawn_differences(document: Document, stem: str, drawings: Mapping[str, str]) -> list[Difference]:
+    """Where drawings that were written down, by their names, are not those of a document that was made anew.
+
+    Their titles and labels are compared letter by letter, their numbers as a page's, and how many marks there are.
+    """
+    made, held = _marked(document, stem)
+    out: list[Difference] = []
+    for name, svg in made.files.items():
+        found = drawings.get(name, "")
+        lines = _compared(told(found), told(svg), held)
+        out += [replace(difference, file=name) for difference in lines]
+        here, there = drawn_marks(found), drawn_marks(svg)
+        kinds = sorted(k for k in here | there if here[k] != there[k])
+        out += [Difference(0, f"{here[k]} times {k}", f"{there[k]} times {k}", name) for k in kinds]
+    return out
+
+
+def _marked(document: Document, stem: str) -> tuple[Markdown, list[Quantity | Local]]:
+    """The page with a token for each number that may be another one elsewhere, and these."""
     held: list[Quantity | Local] = []
-    marked = _mapped(document, lambda part: _held(part, held))
-    expected = to_markdown(marked, stem).text.splitlines()
-    pairs = zip_longest(page.splitlines(), expected, fillvalue="")
-    wrong = [(i, found, line) for i, (found, line) in enumerate(pairs, 1) if not _same(found, line, held)]
-    return [Difference(i, found, _TOKEN.sub(lambda m: _plain(held[int(m[1])]), line)) for i, found, line in wrong]
+    return to_markdown(_mapped(document, lambda part: _held(part, held)), stem), held
+
+
+def _compared(found: Sequence[str], expected: Sequence[str], held: list[Quantity | Local]) -> Iterator[Difference]:
+    """What differs, line by line; after a line too many or too few the next that is in both is looked for."""
+    i = j = 0
+    while i < len(found) or j < len(expected):
+        if i < len(found) and j < len(expected) and _same(found[i], expected[j], held):
+            i, j = i + 1, j + 1
+            continue
+        more, fewer = _next_same(found[i : i + _AHEAD], expected[j : j + _AHEAD], held)
+        pairs = zip_longest(found[i : i + more], expected[j : j + fewer], fillvalue=_NO_LINE)
+        for k, (one, other) in enumerate(pairs, i + 1):
+            if _NO_LINE in (one, other) or not _same(one, other, held):
+                yield Difference(k, one, _TOKEN.sub(lambda m: _plain(held[int(m[1])]), other))
+        i, j = i + more, j + fewer
+
+
+def _next_same(found: Sequence[str], expected: Sequence[str], held: list[Quantity | Local]) -> tuple[int, int]:
+    """How many lines of both to leave out until they are the same again, the fewest first."""
+    for total in range(1, len(found) + len(expected)):
+        for more in range(max(0, total - len(expected) + 1), min(total, len(found) - 1) + 1):
+            if found[more] and _same(found[more], expected[total - more], held):
+                return more, total - more
+    return len(found), len(expected)
 
 
 def _held(part: Any, held: list[Quantity | Local]) -> Any:

@@ -120,14 +120,22 @@ class Measured:
 
     @property
     def where(self) -> tuple[int, ...]:
-        """The index of the worst entry."""
-        order = np.where(np.isnan(self.units), np.inf, self.units)
-        return tuple(int(i) for i in np.unravel_index(int(order.argmax()), order.shape)) if order.size else ()
+        """The index of the worst entry; of those that are the same but for rounding, the first."""
+        order = self._order
+        if not order.size:
+            return ()
+        first = int((order >= order.max() * (1 - 1e-6)).argmax())
+        return tuple(int(i) for i in np.unravel_index(first, order.shape))
 
     @property
     def most(self) -> float:
         """The worst entry's error in units."""
-        return float(self.units[self.where]) if self.units.size else 0.0
+        return float(self.units.flat[int(self._order.argmax())]) if self.units.size else 0.0
+
+    @property
+    def _order(self) -> Array:
+        """Errors by which the worst is found: what is not a number is as far away as can be."""
+        return np.where(np.isnan(self.units), np.inf, self.units)
 
 
 def truth_of(case: Case, *, runs: int = 24) -> Truth:

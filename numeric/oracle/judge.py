@@ -324,7 +324,8 @@ def _verdict(cell: Cell, name: str, judged: Sequence[JudgedCase], asked: Scope, 
 
 def _badness(finding: Finding) -> tuple[int, float]:
     order = {ERROR: 0, DISAGREES: 1}
-    return order.get(finding.status, 2), -(finding.units or 0.0)
+    units = float(f"{finding.units or 0.0:.6g}")  # rounding does not decide between two that are the same
+    return order.get(finding.status, 2), -units
 
 
 def _reproduction(findings: Sequence[Finding], judged: Sequence[JudgedCase]) -> str:

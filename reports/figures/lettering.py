@@ -36,6 +36,7 @@ class Lettering:
         self.stem = stem
         self.outlines: dict[str, str] = {}
         self.glyphs: dict[str, Any] = {}
+        self.said: list[str] = []
 
     def measured(self, text: str, size: float) -> tuple[float, float, float]:
         """Width, height and how much of the height is below the line."""
@@ -50,6 +51,7 @@ class Lettering:
     def centred(self, text: str, size: float, x: float, y: float, *, colour: str = INK, halo: bool = False) -> str:
         """The text around a point; ``halo`` clears the paper around it."""
         width, height, depth, placed = self._set(text, size)
+        self.said.append(text)
         left, base = x - width / 2, y + height / 2 - depth
         uses = "".join(_use(name, left + dx, base - dy, scale) for name, dx, dy, scale in placed)
         around = ""

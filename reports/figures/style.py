@@ -7,6 +7,7 @@ fallbacks in.  What was measured is drawn as markers, what theory says as lines.
 
 from __future__ import annotations
 
+import html
 import io
 import logging
 import re
@@ -23,6 +24,7 @@ __all__ = [
     "MARKERS",
     "PAPER",
     "End",
+    "described",
     "drawn",
     "label_ends",
     "label_panel",
@@ -179,15 +181,28 @@ def _power(value: float) -> str:
 
 
 def _clean(svg: str, stem: str) -> str:
-    """Only the drawing: no declaration, comment or metadata, a size from the view box, colours as variables."""
+    """The drawing and its labels: no declaration or metadata, a size from the view box, colours as variables."""
     svg = svg[svg.index("<svg") :]
+    labels = _labels(svg)
     svg = re.sub(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"(<svg [^>]*?)\s(?:width|height)=\"[^\"]*\"", r"\1", svg)
     svg = re.sub(r"(<svg [^>]*?)\s(?:width|height)=\"[^\"]*\"", r"\1", svg)
     svg = re.sub(r"<style type=\"text/css\">.*?</style>\s*", "", svg, flags=re.DOTALL)
     svg = svg.replace("<svg ", '<svg stroke-linejoin="round" ', 1)
-    svg = _lean(_own_ids(with_variables(_hoisted(svg)), stem))
+    svg = described(_lean(_own_ids(with_variables(_hoisted(svg)), stem)), labels)
     return "\n".join(line.strip() for line in svg.splitlines() if line.strip()) + "\n"
+
+
+def _labels(svg: str) -> list[str]:
+    """What is written in a drawing, ticks apart: what matplotlib says in a comment beside the outlines of letters."""
+    said = dict.fromkeys(html.unescape(text) for text in re.findall(r"<!-- (.*?) -->", svg, flags=re.DOTALL))
+    return [text for text in said if re.search(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", text))]
+
+
+def described(svg: str, labels: Sequence[str]) -> str:
+    """The drawing with its labels, which are outlines in it, as text: for programs, and for who hears it."""
+    end = svg.index(">") + 1
+    return f"{svg[:end]}\n<desc>{html.escape('; '.join(labels), quote=False)}</desc>{svg[end:]}" if labels else svg
 
 
 def with_variables(svg: str) -> str:
@@ -226,9 +241,17 @@ def _lean(svg: str) -> str:
     return re.sub(r'(?<=\s)(?:x|y|d|points|width|height)="[^"]*"', shorter, svg)
 
 
-def standalone(svg: str) -> str:
-    """The figure as a file of its own: on white paper, with the fallback colours."""
+def standalone(svg: str, title: str = "", numbers: str = "") -> str:
+    """The figure as a file of its own: on white paper, with the fallback colours.
+
+    ``title`` is what it shows in words, ``numbers`` what is drawn; both are kept in it as text.
+    """
     svg = re.sub(r"var\(--[a-z-]+, (#[0-9a-f]{6})\)", r"\1", svg)
     end = svg.index(">") + 1
     paper = '\n <rect width="100%" height="100%" fill="#ffffff"/>'
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + svg[:end] + paper + svg[end:]
+    told = "".join(
+        f"\n<{tag}>{html.escape(text, quote=False)}</{tag}>"
+        for tag, text in (("title", title), ("metadata", numbers))
+        if text
+    )
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + svg[:end] + told + paper + svg[end:]

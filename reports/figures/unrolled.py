@@ -13,7 +13,7 @@ from derive.latex import name_latex
 from reports.figures.curve import Arrow, Shape, route
 from reports.figures.graph import Unrolled, unrolled
 from reports.figures.lettering import Box, Lettering
-from reports.figures.style import INK, LINES, PAPER, with_variables
+from reports.figures.style import INK, LINES, PAPER, described, with_variables
 
 __all__ = ["marked_state", "shown_steps", "unrolled_figure"]
 
@@ -253,7 +253,8 @@ class _Drawing:
         width, height = max(ends) + MARGIN, key_y + 22
         view = f'viewBox="0 0 {width:.0f} {height:.0f}" stroke-linejoin="round"'
         body = "\n".join(p for p in (self.letters.definitions(), *parts) if p)
-        return with_variables(f'<svg xmlns="http://www.w3.org/2000/svg" {view}>\n{body}\n</svg>\n')
+        svg = with_variables(f'<svg xmlns="http://www.w3.org/2000/svg" {view}>\n{body}\n</svg>\n')
+        return described(svg, self.letters.said)
 
 
 def _rectangle(s: Shape, style: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from numeric.noise import LIMIT
 from numeric.oracle.calling import InProcess
 from numeric.oracle.case import Case, check_stored
 from numeric.oracle.diagnose import diagnose
@@ -100,7 +101,7 @@ def judged(
 
 
 def _agreement(found: JudgedCase) -> Parts:
-    largest = Quantity(max((m.most for m in found.measured.values()), default=0.0), float("inf"), ".1f")
+    largest = Quantity(max((m.most for m in found.measured.values()), default=0.0), float("inf"), ".1f", LIMIT)
     count = f"{len(found.measured)} tensor{'s' if len(found.measured) != 1 else ''}"
     return (f"the certified gradient: {count}, to ", largest, " units of rounding")
 

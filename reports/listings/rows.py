@@ -53,7 +53,8 @@ def row_data(row: Row) -> dict[str, Any]:
 def _part_data(part: Any) -> Any:
     if isinstance(part, Quantity):
         number = part.value if math.isfinite(part.value) else str(part.value)
-        return {"value": number, "spread": None if part.spread == math.inf else part.spread, "form": part.form}
+        most = {} if part.most == math.inf else {"most": float(part.most)}
+        return {"value": number, "spread": None if part.spread == math.inf else part.spread, "form": part.form, **most}
     return {"code": part.text} if isinstance(part, Code) else str(part)
 
 
@@ -72,7 +73,8 @@ def _part_from_data(data: Any) -> str | Code | Quantity:
         case {"code": str(text)}:
             return Code(text)
         case {"value": int() | float() | ("nan" | "inf" | "-inf") as value, "spread": spread, "form": str(form)}:
-            return Quantity(float(value), math.inf if spread is None else float(spread), form)
+            most = float(data.get("most", math.inf))
+            return Quantity(float(value), math.inf if spread is None else float(spread), form, most)
     raise ValueError("this is no part of a row")
 
 

@@ -101,8 +101,8 @@ def _shows(run: Run, places: list[Mutant], truth: Truth) -> int:
             continue
         if not found:  # shapes do not conform: whoever makes the mistake is told so
             return 1
-        measured = [compare(name, x, truth, run.case) for name, x in found.items()]
-        return int(max((m.most for m in measured if m.status != UNDECIDABLE), default=0.0) > LIMIT)
+        measured = (compare(name, x, truth, run.case) for name, x in found.items())
+        return int(any(m.status != UNDECIDABLE and not m.most <= LIMIT for m in measured))
     return -1
 
 

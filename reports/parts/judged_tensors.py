@@ -9,16 +9,20 @@ from numeric.noise import LIMIT
 from numeric.oracle.criterion import AGREES, DISAGREES, ERROR, SUSPECT, UNDECIDABLE, worst
 from numeric.oracle.distances import Distance
 from numeric.oracle.verdict import Verdict
-from reports.document import Code, Mark, Math, Parts, Quantity
+from reports.document import Code, Local, Mark, Math, Parts, Quantity
 from reports.judged_figure import tensor_latex
+from reports.parts.foreign import foreign
 
 __all__ = [
     "KINDS",
+    "both_values",
     "by_tensor",
     "entry_parts",
     "kind_of",
     "mark_of",
     "noise_units",
+    "place_parts",
+    "steady",
     "tensor_parts",
     "value",
     "worst_of",
@@ -32,6 +36,9 @@ KINDS: Mapping[str, str] = {
     "loss": "value of the loss",
     "trace": "lines of the trace",
 }
+
+#: Errors far beyond rounding are the same everywhere, and their units are within this: two digits are shown.
+NOISE_SPREAD = 1.06
 
 _MARKS = {
     AGREES: Mark("holds", "right"),
@@ -68,12 +75,31 @@ def by_tensor(verdict: Verdict, parameters: Mapping[str, object]) -> dict[str, l
 def worst_of(found: Sequence[Distance]) -> Distance:
     """The case in which a tensor is worst."""
     status = worst(d.status for d in found)
-    return max((d for d in found if d.status == status), key=lambda d: d.units)
+    return max((d for d in found if d.status == status), key=lambda d: steady(d.units))
 
 
 def tensor_parts(tensor: str) -> Parts:
     """A tensor in a table."""
     return (Math(tensor_latex(tensor)), *((" traced",) if tensor.startswith("trace.") else ()))
+
+
+def steady(units: float) -> float:
+    """An error to order others by: to six digits, so that rounding does not decide between two that are the same."""
+    return float(f"{units:.6g}")
+
+
+def place_parts(d: Distance) -> tuple[Parts, Parts]:
+    """The entry and the case of an error.  Where rounding is largest, is another place on another machine."""
+    entry, case = entry_parts(d.index), foreign(d.case, 40)
+    if d.units > LIMIT:
+        return entry, (Code(case),)
+    return tuple(Local(p.text) if isinstance(p, Code) else p for p in entry), (Local(case),)
+
+
+def both_values(d: Distance) -> tuple[Parts, Parts]:
+    """What was found at the worst entry and what is exact; where that is rounding, of another entry elsewhere."""
+    noise = d.noise if d.units > LIMIT else math.inf
+    return (value(d.found, noise),), (value(d.exact, noise),)
 
 
 def entry_parts(index: Sequence[int]) -> Parts:
@@ -84,11 +110,11 @@ def entry_parts(index: Sequence[int]) -> Parts:
 def noise_units(units: float) -> Quantity:
     """An error in units of noise: what is rounding, may be any rounding elsewhere."""
     if units <= LIMIT:
-        return Quantity(units, math.inf, ".2f")
-    return Quantity(units, 4.0 if units > 1000 * LIMIT else math.inf)
+        return Quantity(units, math.inf, ".2f", LIMIT)
+    return Quantity(units, NOISE_SPREAD if units > 1000 * LIMIT else math.inf)
 
 
 def value(x: float, noise: float) -> Quantity:
     """A number of a tensor; one that is all noise may be another one elsewhere."""
-    steady = math.isfinite(x) and abs(x) * 1e-7 > 64 * noise and x != 0
-    return Quantity(x, 1 + 1e-6 if steady else math.inf, ".8g")
+    known = math.isfinite(x) and abs(x) * 1e-7 > 64 * noise and x != 0
+    return Quantity(x, 1 + 1e-6 if known else math.inf, ".8g")

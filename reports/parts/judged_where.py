@@ -30,7 +30,18 @@ from reports.document import (
 )
 from reports.judged_figure import MOST_LINES, MOST_TENSORS, step_figure, tensor_figure
 from reports.parts.foreign import foreign
-from reports.parts.judged_tensors import by_tensor, entry_parts, mark_of, noise_units, tensor_parts, value, worst_of
+from reports.parts.judged_tensors import (
+    both_values,
+    by_tensor,
+    entry_parts,
+    mark_of,
+    noise_units,
+    place_parts,
+    steady,
+    tensor_parts,
+    value,
+    worst_of,
+)
 from reports.prose import prose
 from reports.wrong_lines import WrongLine, mutants_of, wrong_lines
 
@@ -158,9 +169,8 @@ def _table(tensors: dict[str, list[Distance]]) -> Table:
     rows: list[tuple[Parts, ...]] = []
     for name, found in tensors.items():
         d = worst_of(found)
-        numbers = (noise_units(d.units),), (value(d.found, d.noise),), (value(d.exact, d.noise),)
-        place = entry_parts(d.index), (foreign(d.case, 40),)
-        rows.append((tensor_parts(name), (mark_of(d.status),), *numbers, *place))
+        numbers = (noise_units(d.units),), *both_values(d)
+        rows.append((tensor_parts(name), (mark_of(d.status),), *numbers, *place_parts(d)))
     head = ("tensor", "verdict", "units of noise", "yours", "exact", "entry", "worst case")
     caption = f"The worst entry of each tensor; indices are Python's, time first. Up to {LIMIT:g} units is rounding."
     if any(worst_of(found).units == math.inf for found in tensors.values()):
@@ -170,7 +180,7 @@ def _table(tensors: dict[str, list[Distance]]) -> Table:
 
 
 def _drawing(tensors: dict[str, list[Distance]]) -> Figure:
-    shown = sorted(tensors.items(), key=lambda x: -worst_of(x[1]).units)[:MOST_TENSORS]
+    shown = sorted(tensors.items(), key=lambda x: -steady(worst_of(x[1]).units))[:MOST_TENSORS]
     kept = [(name, found) for name, found in tensors.items() if name in dict(shown)]
     wrong = sum(worst_of(found).units > LIMIT for _, found in kept)
     said = "every mark is left of the limit: all errors are rounding" if not wrong else _beyond(wrong, len(kept))
@@ -221,10 +231,17 @@ def _first_wrong(d: Distance) -> int:
 
 def _findings(findings: Sequence[Finding]) -> Iterator[Block]:
     if findings:
-        items = [
-            ((Code(foreign(f.case, 60)), f": {foreign(f.message)}") if f.case else (foreign(f.message),))
-            for f in islice(findings, _FINDINGS)
-        ]
+        items = [_told(f) for f in islice(findings, _FINDINGS)]
         if len(findings) > _FINDINGS:
             items.append((f"and {len(findings) - _FINDINGS} more",))
         yield Fold(f"All {len(findings)} findings, the worst first", (Items(tuple(items)),))
+
+
+def _told(finding: Finding) -> Parts:
+    """A finding in its own words, in which the error is a number that was measured."""
+    case: Parts = (Code(foreign(finding.case, 60)), ": ") if finding.case else ()
+    error = f"{finding.units:.2g}" if finding.units is not None else ""
+    before, found, after = finding.message.partition(f" {error} noise units")
+    if not (error and found):
+        return *case, foreign(finding.message)
+    return *case, f"{foreign(before)} ", noise_units(finding.units or 0.0), f" noise units{foreign(after)}"

@@ -178,7 +178,8 @@ def _said(curve: Curve) -> str:
 
 
 def _alt(curves: Sequence[Curve], state: str) -> str:
-    lines = "; ".join(f"{_said(c)}factor {c.factor(state):.2f} a step" for c in curves)
+    factors = [c.factor(state) for c in curves]  # none where it is zero at once
+    lines = "; ".join(f"{_said(c)}it {_fate(x if x == x else 0.0)}" for c, x in zip(curves, factors, strict=True))
     return (
         f"Line chart, logarithmic vertical axis: norm of the gradient by {state} against the lag from 0 to"
         f" {FLOW_STEPS - 1} steps. {lines}."
