@@ -28,7 +28,8 @@ def flow(derivation: Derivation, measured: Measured, seed: int) -> Figure | Para
     if not curves:
         return absent("the gradient's norm by time lag", _why(measured))
     state = next(iter(curves[0].logs))
-    caption = (*_conclusion(curves, state), *_network(derivation, curves, seed), *_markers(derivation, curves))
+    inputs = bool(derivation.cell.inputs)
+    caption = (*_conclusion(curves, state, inputs), *_network(derivation, curves, seed), *_markers(derivation, curves))
     return Figure(norm_figure(curves), caption, _alt(curves, state), "gradient-norm", _norms(curves, state))
 
 
@@ -48,14 +49,15 @@ def spectrum(derivation: Derivation, measured: Measured, seed: int) -> Figure | 
 
 
 def _why(measured: Measured) -> str:
-    if measured.check is None:
+    if measured.reason or measured.check is None:
         return measured.reason or "it was not measured"
     if not measured.curves:
         return "a state or a Jacobian is not finite"
     steps = max(_reached(c) for c in measured.curves)
     if steps == 0:
         return "no gradient reaches the first state"
-    return f"the gradient is exactly zero from {steps} steps back on" if steps < FLOW_STEPS else "a norm is not finite"
+    back = "one step" if steps == 1 else f"{steps} steps"
+    return f"the gradient is exactly zero from {back} back on" if steps < FLOW_STEPS else "a norm is not finite"
 
 
 def _reached(curve: Curve) -> int:
@@ -72,20 +74,21 @@ def _at(curve: Curve) -> Parts:
     """What tells a network from the others."""
     if curve.rate == curve.rate:
         return Math(r"\rho(J)"), " = ", Quantity(curve.radius, 1.03, ".2f")
-    return ("random inputs",) if curve.scale is None else (Math(rf"\rho(W) = {curve.scale:g}"),)
+    return ("random numbers",) if curve.scale is None else (Math(rf"\rho(W) = {curve.scale:g}"),)
 
 
 # --------------------------------------------------------------------------------------------------------------- norms
 
 
-def _conclusion(curves: Sequence[Curve], state: str) -> Parts:
+def _conclusion(curves: Sequence[Curve], state: str, inputs: bool) -> Parts:
     """What the figure shows, read from the fitted factors; thresholds are far from what theory gives."""
     said: list[Parts]
     known = [c for c in curves if c.held and c.rate == c.rate and np.isfinite(c.rate)]
     apart = [c for c in known if abs(np.log(c.factor(state)) - c.rate) > FOLLOWS]
     if not known:
         said = _fates(curves, [c.factor(state) for c in curves])
-        return ("Under random inputs, where theory knows no rate, the gradient ", *joined(said, last=" and "), ". ")
+        where = "Under random inputs" if inputs else "From random initial states"
+        return (f"{where}, where theory knows no rate, the gradient ", *joined(said, last=" and "), ". ")
     if apart:
         return ("The gradient changes with the lag, but not at the rate that theory gives for a fixed point. ",)
     said = _fates(known, [c.radius for c in known])
@@ -118,7 +121,8 @@ def _network(derivation: Derivation, curves: Sequence[Curve], seed: int) -> Part
     names: list[Parts] = [(Math(name_latex(m)),) for m in square_matrices(derivation)]
     scales: list[Parts] = [(Quantity(c.scale, 1.03, ".2f"),) for c in curves if c.scale is not None]
     if not _is_still(curves):
-        return (f"Random inputs and initial states ({FLOW_SIZE} entries a state, seed {seed}). ",)
+        drawn = "Random inputs and initial states" if derivation.cell.inputs else "Random initial states"
+        return (f"{drawn} ({FLOW_SIZE} entries a state, seed {seed}). ",)
     held: Parts = (
         "Held at its fixed point without input, a network has the same Jacobian ",
         Math("J"),
@@ -207,11 +211,12 @@ def _ranks(curves: Sequence[Curve]) -> Parts:
 
 
 def _spectrum_drawn(curves: Sequence[Curve]) -> Parts:
-    name = name_latex(next(iter(curves[0].logs))) if len(curves[0].logs) == 1 else "s"
-    beside = "" if name != "s" else ", all states side by side"
+    several = len(curves[0].logs) > 1
+    name = "s" if several else next(iter(curves[0].logs))
+    beside = ", all states side by side" if several else ""
     return (
         "Drawn are the singular values of ",
-        Math(rf"\partial {name}_T / \partial {name}_t = J_T \cdots J_{{t+1}}"),
+        Math(rf"\partial {name_latex(name, 'T')} / \partial {name_latex(name, 't')} = J_T \cdots J_{{t+1}}"),
         f"{beside}, of the same networks: the largest with markers",
         ", dashed the rate of theory." if _is_still(curves) else ".",
     )
