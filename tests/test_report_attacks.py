@@ -1,4 +1,4 @@
-"""Reports of cells that nobody expected: they end in a page, and what the page says is true of the numbers beside it."""
+"""Reports of cells that nobody expected: they end in a page, and what it says is true of the numbers beside it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from reports.document import Figure, Math, Paragraph
 from reports.figures import spectrum_figure
 from reports.mathml import inline
 from reports.measure import Curve, Measured, measure, sizes_of
-from reports.measure.differences import differences
 from reports.measure.cost import growth
+from reports.measure.differences import differences
 from reports.parts import pictures as said
 from tests.test_report import stub_proof
 
@@ -37,7 +37,7 @@ def curve(logs, lags=(1, 59)):
     return Curve(None, float("nan"), False, logs, np.array(lags), np.zeros((len(lags), 12)))
 
 
-# ------------------------------------------------------------------------------------------------------ it ends in a page
+# -------------------------------------------------------------------------------------------------- it ends in a page
 
 
 @pytest.mark.parametrize("name", ["h1", "the_hidden_state", "s", "delta_2"])
@@ -96,7 +96,7 @@ def test_a_cell_that_is_not_finite_says_why_of_each_figure():
     assert all("not finite" in plain(make(derivation, measured, 0).parts) for make in found)
 
 
-# --------------------------------------------------------------------------------------------------- what it says is true
+# ---------------------------------------------------------------------------------------------- what it says is true
 
 
 def test_only_a_cell_with_inputs_has_random_ones():

@@ -26,8 +26,8 @@ REFUTED = "the engine's gradients are wrong"
 class Measured:
     """Sizes of the cross-check, its table (a CrossCheck), and what the figures show; a text says why one is missing.
 
-    ``curves`` are the gradient by time lag in each regime, ``reason`` why there is no cross-check, or nothing beyond it;
-    ``failed`` that the engine could not compute its own gradients.
+    ``curves`` are the gradient by time lag in each regime, ``reason`` why there is no cross-check, or nothing beyond
+    it; ``failed`` that the engine could not compute its own gradients.
     """
 
     sizes: Mapping[str, int]
