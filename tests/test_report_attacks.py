@@ -137,3 +137,18 @@ def test_one_step_is_no_plural():
     derivation = differentiated("d[t] = x[t]\ny[t] = d[t-1]")
     logs = {"d": np.array([1.0] + [-np.inf] * 59)}
     assert "from one step back on" in plain(said.flow(derivation, Measured({}, object(), (curve(logs),)), 0).parts)
+
+
+@pytest.mark.parametrize(
+    ("log", "fate"),
+    [
+        (lambda k: 0 * k, "keeps its size"),
+        (lambda k: np.log(1 + k), "grows slowly"),
+        (lambda k: -np.log(1 + k), "shrinks slowly"),
+        (lambda k: -0.2 * k, "vanishes"),
+        (lambda k: 0.2 * k, "explodes"),
+    ],
+)
+def test_what_grows_with_the_lag_does_not_keep_its_size(log, fate):
+    found = Measured({}, None, (curve({"h": log(np.arange(60.0))}),))
+    assert f"the gradient {fate}. " in plain(said.flow(differentiated("h[t] = h[t-1] + x[t]"), found, 0).caption)

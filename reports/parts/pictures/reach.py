@@ -19,6 +19,8 @@ __all__ = ["flow", "spectrum"]
 
 #: A rate within so much of 1 keeps a gradient's size; a measured one within so much of theory follows it.
 KEEPS, FOLLOWS = 0.03, 0.06
+#: What keeps its size is at most doubled over all lags.
+STEADY = 0.012
 ROWS = 10
 
 
@@ -86,12 +88,12 @@ def _conclusion(curves: Sequence[Curve], state: str, inputs: bool) -> Parts:
     known = [c for c in curves if c.held and c.rate == c.rate and np.isfinite(c.rate)]
     apart = [c for c in known if abs(np.log(c.factor(state)) - c.rate) > FOLLOWS]
     if not known:
-        said = _fates(curves, [c.factor(state) for c in curves])
+        said = _fates(curves, [c.factor(state) for c in curves], state)
         where = "Under random inputs" if inputs else "From random initial states"
         return (f"{where}, where theory knows no rate, the gradient ", *joined(said, last=" and "), ". ")
     if apart:
         return ("The gradient changes with the lag, but not at the rate that theory gives for a fixed point. ",)
-    said = _fates(known, [c.radius for c in known])
+    said = _fates(known, [c.radius for c in known], state)
     return (
         "The gradient changes by ",
         Math(r"\rho(J)"),
@@ -101,18 +103,20 @@ def _conclusion(curves: Sequence[Curve], state: str, inputs: bool) -> Parts:
     )
 
 
-def _fates(curves: Sequence[Curve], factors: Sequence[float]) -> list[Parts]:
+def _fates(curves: Sequence[Curve], factors: Sequence[float], state: str) -> list[Parts]:
     """What becomes of the gradient, and in which networks."""
     found: dict[str, list[Parts]] = {}
     for curve, factor in zip(curves, factors, strict=True):
-        found.setdefault(_fate(factor), []).append(_at(curve))
+        found.setdefault(_fate(factor, curve.factor(state)), []).append(_at(curve))
     bare = any(c.rate != c.rate and c.scale is None for c in curves)  # one network, under random inputs
     return [(fate,) if bare else (fate, " at ", *joined(where, last=" and ")) for fate, where in found.items()]
 
 
-def _fate(factor: float) -> str:
+def _fate(factor: float, measured: float) -> str:
+    """In a word; what grows as the lag does, and not by a factor, is seen in what was measured only."""
     if abs(factor - 1) < KEEPS:
-        return "keeps its size"
+        slowly = "grows slowly" if measured > 1 else "shrinks slowly"
+        return "keeps its size" if abs(measured - 1) < STEADY else slowly
     return "vanishes" if factor < 1 else "explodes"
 
 
