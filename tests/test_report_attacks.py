@@ -49,6 +49,7 @@ def test_a_state_of_any_name_has_its_spectrum(name):
     figure = said.spectrum(derivation, Measured({}, None, curves), 0)
     assert all("<math" in inline(part.latex) for part in figure.caption if isinstance(part, Math))
     assert "all states" not in plain(figure.caption)
+    assert ("written s for its length" in plain(figure.caption)) is (name == "the_hidden_state")
 
 
 def test_several_states_are_side_by_side():
@@ -133,9 +134,12 @@ def test_only_a_recurrent_matrix_adds_up():
         assert ("recurrent matrix" in caption) is words
 
 
-def test_one_step_is_no_plural():
+def test_from_where_on_a_gradient_is_zero():
     derivation = differentiated("d[t] = x[t]\ny[t] = d[t-1]")
     logs = {"d": np.array([1.0] + [-np.inf] * 59)}
+    later = logs | {"c": np.array([-np.inf, -np.inf, 1.0] + [-np.inf] * 57)}
+    found = Measured({}, object(), (curve(later),))
+    assert "from 3 steps back on" in plain(said.flow(derivation, found, 0).parts)
     assert "from one step back on" in plain(said.flow(derivation, Measured({}, object(), (curve(logs),)), 0).parts)
 
 

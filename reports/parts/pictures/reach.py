@@ -63,8 +63,8 @@ def _why(measured: Measured) -> str:
 
 
 def _reached(curve: Curve) -> int:
-    """How many lags have a gradient that is not zero."""
-    return int(np.isfinite(next(iter(curve.logs.values()))).sum())
+    """From which lag on the gradient is zero, by every state."""
+    return max((int(k) + 1 for logs in curve.logs.values() for k in np.flatnonzero(np.isfinite(logs))), default=0)
 
 
 def _is_still(curves: Sequence[Curve]) -> bool:
@@ -215,9 +215,9 @@ def _ranks(curves: Sequence[Curve]) -> Parts:
 
 
 def _spectrum_drawn(curves: Sequence[Curve]) -> Parts:
-    several = len(curves[0].logs) > 1
-    name = "s" if several else next(iter(curves[0].logs))
-    beside = ", all states side by side" if several else ""
+    several, name, beside = len(curves[0].logs) > 1, next(iter(curves[0].logs)), ""
+    if several or r"\mathrm" in name_latex(name):  # a long name is longer than a line
+        name, beside = "s", ", all states side by side" if several else ", written s for its length"
     return (
         "Drawn are the singular values of ",
         Math(rf"\partial {name_latex(name, 'T')} / \partial {name_latex(name, 't')} = J_T \cdots J_{{t+1}}"),
