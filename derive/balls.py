@@ -68,7 +68,7 @@ _BALLS: dict[str, Callable[[Any], Any]] = {
     "erf": lambda x: x.erf(),
     "abs": abs,
     "reciprocal": lambda x: 1 / x,
-    "relu": lambda x: _step(x, x, flint.arb(0)),
+    "relu": lambda x: x if x.is_zero() else _step(x, x, flint.arb(0)),
     "drelu": lambda x: _step(x, flint.arb(1), flint.arb(0)),
     "dabs": lambda x: _step(x, flint.arb(1), flint.arb(-1)),
     "derf": lambda x: 2 * (-x * x).exp() / flint.arb.pi().sqrt(),

@@ -360,12 +360,12 @@ class _Writer:
         """A sum of products: one product for each run of neighbours."""
         parts: Any = op.data
         data = {k: (m, not t) for k, (m, t) in enumerate(parts)}
-        place = self.storage.place
-        order = sorted(data, key=lambda k: (place[op.args[k]].buffer.index, place[op.args[k]].at))
+        place = self.storage.place  # what is carried has none, and stands alone
+        order = sorted(data, key=lambda k: (p.buffer.index, p.at) if (p := place.get(op.args[k])) else (-1, k))
         runs: list[list[int]] = []
         for k in order:
             a, b = (op.args[runs[-1][-1]], op.args[k]) if runs else (None, op.args[k])
-            if a in place and place[a].buffer is place[b].buffer and place[b].at == place[a].at + 1:
+            if a in place and b in place and place[a].buffer is place[b].buffer and place[b].at == place[a].at + 1:
                 runs[-1].append(k)
             else:
                 runs.append([k])

@@ -42,12 +42,13 @@ class UsageError(Exception):
 def print_text(text: str) -> None:
     """Results on stdout; a reader who has seen enough is no error.
 
+    What would move a terminal's cursor or turn its letters around, as in somebody's error message, is written out.
     Raises :class:`UsageError` where they cannot be written.
     """
     if sys.stdout is None:
         return
     try:
-        sys.stdout.write(text)
+        sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text))
         sys.stdout.flush()
     except OSError as error:
         # nothing more can be said there, nor at the interpreter's own last flush
@@ -60,14 +61,16 @@ def print_text(text: str) -> None:
 def complain(line: str) -> None:
     """One line on stderr, whatever the message holds."""
     if sys.stderr is not None:
-        shown = "".join(
-            c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(line.split("\n"))
-        )
+        shown = "".join(c if c.isprintable() else _escaped(c) for c in " ".join(line.split("\n")))
         try:
             sys.stderr.write(f"bptt: {shown}\n")
             sys.stderr.flush()
         except (OSError, ValueError):
             pass
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def load_cell(source: str) -> Cell:

@@ -55,4 +55,5 @@ def _check(paths: Sequence[Path] | Mapping[Path, str | bytes]) -> None:
         for path in paths:
             check_writable(path)
     except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
+        system = getattr(error, "strerror", None)  # of the system's own errors, which name no file as it was typed
+        raise UsageError(f"{path}: {system}" if system else str(error)) from None

@@ -20,6 +20,7 @@ import derive
 from derive.mistakes import plant
 from reports import cli, files
 from reports.cli import main
+from reports.console import print_text
 from reports.document import Document, Mark, Paragraph, Section
 from reports.files import check_writable, write_files
 from reports.measure import Measured
@@ -257,7 +258,9 @@ def test_a_wrong_cell_is_one_line(what, command, capsys, here):
         (["report", "lstm", "-o", "taken.md"], ["taken-gradient-norm.svg", "directory"]),
         (["report", "own.html", "-o", "own.html"], ["own.html", "itself"]),
         (["report", "lstm", "-o", "circle.html"], ["circle.html", "nowhere"]),
-        (["report", "lstm", "-o", "y" * 300 + ".html"], []),
+        (["report", "lstm", "-o", "y" * 300 + ".html"], ["yyy.html: File name too long"]),
+        (["verify", "own.html", "--cell", "lstm", "--report", ""], [".html", ".md"]),
+        (["judge", "a:b", "--cell", "lstm", "--report", ""], [".html", ".md"]),
     ],
 )
 def test_bad_usage_is_one_line_before_any_work(arguments, words, capsys, here, monkeypatch):
@@ -549,3 +552,9 @@ def test_a_report_as_equations_verifies(here, capsys, name):
     assert main(["verify", "own.backward", "--cell", name]) == 0
     assert main(["report", name, "-o", "own.md", "--format", "backward"]) == 2
     assert main(["report", name, "-o", "own.backward", "--format", "html"]) == 2
+
+
+def test_what_moves_a_cursor_or_turns_letters_around_is_written_out(capsys):
+    """Somebody's error message, or the name of a key, is printed with the verdict on it."""
+    print_text("right \N{CHECK MARK}\n\tone\x1b[31m \u202eeno\r\n")
+    assert capsys.readouterr().out == "right \N{CHECK MARK}\n\tone\\x1b[31m \\u202eeno\\r\n"

@@ -764,3 +764,15 @@ def test_a_copy_keeps_every_setting(settings):
         assert [getattr(other._passes, n) for n in inner] == [getattr(engine._passes, n) for n in inner]
         if right is not None:
             assert_same_answers(ask(other, scene), right)
+
+
+@pytest.mark.parametrize(("keep", "B"), [("all", 1), ("all", 40), ("states", 3)])
+def test_what_is_carried_may_go_through_a_matrix_at_once(keep, B):
+    """A state that only the next step reads hands on, through a matrix, what was handed to it and nothing else."""
+    cell = derive.parse("a[t] = x[t]\nb[t] = W @ a[t-1] + U @ d[t-1]\nd[t] = x[t]\nc[t] = V @ b[t-1]\ny[t] = c[t]")
+    engine = numeric.Engine(cell, fast=False, keep=keep)
+    sizes = {letter: 3 + i for i, letter in enumerate(cell.dimensions)}
+    x = np.random.default_rng(0).normal(size=(5, B, sizes[cell.axes["x"]]))
+    y = np.random.default_rng(1).normal(size=(5, B, sizes[cell.axes["y"]]))
+    options = {"loss": "linear", "at": "every", "cotangents": {"y": y}}
+    assert numeric.check_gradients(engine, engine.init(seed=0, **sizes), x, **options).ok

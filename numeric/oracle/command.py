@@ -51,7 +51,7 @@ class CommandCaller:
     ) -> None:
         self.arguments = _words(command) if isinstance(command, str) else list(command)
         if not self.arguments or shutil.which(self.arguments[0]) is None:
-            found = repr(self.arguments[0]) if self.arguments else "an empty command"
+            found = repr(self.arguments[0]) if self.arguments else "in an empty command"
             raise ValueError(f"there is no program {found}; expected a path such as ./my_bptt, or a name on the PATH")
         if memory_limit is not None and not memory_can_be_limited():
             raise ValueError("memory can be limited on Linux only; leave the memory limit out")

@@ -42,7 +42,7 @@ class _Judging:
 def _run(arguments: argparse.Namespace) -> tuple[int, str]:
     """The verdict, in words or as JSON; the status says whether the implementation agrees."""
     _check_choice(arguments)
-    output = checked_report(arguments.report) if arguments.report else None
+    output = checked_report(arguments.report) if arguments.report is not None else None
     try:
         with _ended_like_interrupted():
             found = _judged_folder(arguments) if _is_folder(arguments) else _judged_program(arguments)

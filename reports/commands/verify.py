@@ -21,7 +21,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> tuple[int, str]:
-    output = checked_report(arguments.report) if arguments.report else None
+    output = checked_report(arguments.report) if arguments.report is not None else None
     cell = load_cell(arguments.cell)
     if output:
         check_apart(arguments.cell, output)

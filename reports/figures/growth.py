@@ -29,7 +29,8 @@ def _draw(figure: Any, study: Growth) -> None:
     _panel(memory, steps, [p.bytes / 1e6 for p in study.points], 2)
     _line(memory, steps, [BYTES * p.stored / 1e6 for p in study.points], 2)
     label_panel(memory, "megabytes")
-    _remark(memory, "line: numbers counted,\n8 bytes each", 2)
+    if study.points[-1].stored:
+        _remark(memory, "line: numbers counted,\n8 bytes each", 2)
 
 
 def _panel(axes: Any, steps: list[int], values: list[float], k: int) -> None:

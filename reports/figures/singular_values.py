@@ -41,9 +41,9 @@ def _draw(figure: Any, curves: Sequence[Curve]) -> None:
 
 
 def _product(curve: Curve) -> str:
-    name = name_latex(next(iter(curve.logs))) if len(curve.logs) == 1 else "s"
-    name = "s" if r"\mathrm" in name else name  # a long name is longer than the axis
-    return rf"$\partial {name}_T / \partial {name}_t$"
+    name = next(iter(curve.logs)) if len(curve.logs) == 1 else "s"
+    name = "s" if r"\mathrm" in name_latex(name) else name  # a long name is longer than the axis
+    return rf"$\partial {name_latex(name, 'T')} / \partial {name_latex(name, 't')}$"
 
 
 def _panel(axes: Any, curve: Curve, i: int) -> None:

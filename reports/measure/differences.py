@@ -9,6 +9,7 @@ Along one random direction v of length one through all parameters, with D(h) = (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ def differences(engine: Any, sizes: dict[str, int], seed: int) -> Differences | 
     if problem is None:
         return "the cell is not finite at the numbers that were drawn"
     work = _Line(engine, problem, sizes, seed)
-    if not np.isfinite(work.slope) or work.slope == 0 or work.slope**2 < 1e-12 * work.length:
+    if not np.isfinite(work.slope) or work.slope == 0 or abs(work.slope) < 1e-6 * work.length:
         return "the gradient along the direction that was drawn is zero, or not finite"
     return work.study("parameters" if cell.parameters else "initial states")
 
@@ -80,7 +81,7 @@ class _Line:
         gradient = found.params if problem.params else found.initial
         self.value = float(found.loss)
         self.slope = float(sum((gradient[n] * v).sum() for n, v in self.direction.items()))
-        self.length = float(sum((g**2).sum() for g in gradient.values()))
+        self.length = math.hypot(*(float(entry) for g in gradient.values() for entry in g.ravel()))
 
     def loss(self, engine: Any) -> Callable[[Any], Any]:
         """The loss as a function of how far."""

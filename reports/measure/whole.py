@@ -19,19 +19,22 @@ from reports.measure.truncation import Truncation, truncation
 __all__ = ["Measured", "check", "measure"]
 
 NOT_MEASURED = "it was not measured"
+REFUTED = "the engine's gradients are wrong"
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
     """Sizes of the cross-check, its table (a CrossCheck), and what the figures show; a text says why one is missing.
 
-    ``curves`` are the gradient by time lag in each regime, ``reason`` why there is no cross-check.
+    ``curves`` are the gradient by time lag in each regime, ``reason`` why there is no cross-check, or nothing beyond
+    it; ``failed`` that the engine could not compute its own gradients.
     """
 
     sizes: Mapping[str, int]
     check: Any
     curves: tuple[Curve, ...]
     reason: str = ""
+    failed: bool = False
     truncation: Truncation | str = NOT_MEASURED
     differences: Differences | str = NOT_MEASURED
     growth: Growth | str = NOT_MEASURED
@@ -41,7 +44,7 @@ class Measured:
     def ok(self) -> bool | None:
         """Whether all methods agree; None where nothing could be measured or only difference quotients object."""
         if self.check is None:
-            return None
+            return False if self.failed else None
         if any(not row.ok for row in self.check.rows if is_exact(row)):
             return False
         return True if self.check.ok else None
@@ -55,14 +58,18 @@ def check(derivation: Derivation, seed: int) -> Measured:
     shown = {"T": STEPS, "B": BATCH, **sizes}
     if problem is None:
         return Measured(shown, None, (), "the cell is not finite at the numbers that were drawn")
-    return Measured(shown, cross_check(engine, problem, sizes, seed), ())
+    try:
+        return Measured(shown, cross_check(engine, problem, sizes, seed), ())
+    except (ValueError, IndexError) as error:  # arrays that do not go together
+        return Measured(shown, None, (), f"the engine cannot compute its gradients ({error})", failed=True)
 
 
 def measure(derivation: Derivation, seed: int) -> Measured:
-    """Run the cross-check and the measurements of every figure."""
+    """Run the cross-check and, unless it refutes the engine, the measurements of every figure."""
     checked = check(derivation, seed)
-    if checked.check is None:
-        return checked
+    if checked.reason or checked.ok is False:
+        why = checked.reason or REFUTED
+        return replace(checked, reason=why, truncation=why, differences=why, growth=why)
     engine = numeric.Engine(derivation.cell, fast=False)  # too few calls to compile anything for
     sizes = sizes_of(tuple(derivation.cell.dimensions))
     return replace(

@@ -10,7 +10,7 @@ from reports.document import Block, Mark, Math, Paragraph, Parts, Section, Table
 from reports.measure import BATCH, ENTRIES, STEPS, Measured, is_exact
 from reports.prose import prose, scientific
 
-__all__ = ["check_summary", "numbers_section", "worst"]
+__all__ = ["check_summary", "not_done", "numbers_section", "worst"]
 
 _METHODS = {
     "unfused program": "the derived equations one by one, without the engine's rewriting",
@@ -33,11 +33,16 @@ def check_summary(check: Any) -> Mark:
     return Mark("open", "agrees, difference quotients apart") if wrong else Mark("holds", "agrees")
 
 
+def not_done(measured: Measured) -> Mark:
+    """The verdict where there is no cross-check."""
+    return Mark("fails", "fails") if measured.ok is False else Mark("open", "not done")
+
+
 def numbers_section(cell: Cell, measured: Measured, seed: int) -> Section:
     """The cross-check: one row a tensor, one column a method."""
     title, anchor = "The numbers", "numbers"
     if measured.check is None:
-        return Section(title, anchor, (Paragraph((Mark("open", "not done"), f": {measured.reason}."), "note"),))
+        return Section(title, anchor, (Paragraph((not_done(measured), f": {measured.reason}."), "note"),))
     check = measured.check
     lead: Parts = (
         "The engine that runs at full size is made from the equations above. Here it computes every gradient in float64"

@@ -9,7 +9,7 @@ from derive.latex import name_latex
 from derive.prove import Obligation, Proof
 from reports.document import Block, Link, Mark, Math, Paragraph, Parts, Section, Table
 from reports.measure import Measured, is_exact
-from reports.parts.numbers import check_summary, worst
+from reports.parts.numbers import check_summary, not_done, worst
 from reports.parts.shown import Shown, levels
 from reports.parts.steps import step_link
 from reports.prose import joined, scientific
@@ -124,7 +124,9 @@ def _refuted(proof: Proof, measured: Measured) -> Parts:
     if proof.score.missed:
         said.append(f"{len(proof.score.missed)} planted mistakes were not rejected")
     if measured.ok is False:
-        said.append("the engine's numbers differ from those of independent methods")
+        said.append(
+            measured.reason if measured.failed else "the engine's numbers differ from those of independent methods"
+        )
     return (
         "Do not rely on the derivation below: " + "; ".join(said) + ". The rows marked below lead to what is wrong.",
     )
@@ -173,7 +175,7 @@ def _planted(proof: Proof) -> tuple[Parts, ...]:
 def _numbers(measured: Measured) -> tuple[Parts, ...]:
     text, where = ("The engine computes these gradients",), (Link(("numbers",), "numbers"),)
     if measured.check is None:
-        return text, (Mark("open", "not done"),), (measured.reason,), where
+        return text, (not_done(measured),), (measured.reason,), where
     largest = max((r for r in worst(measured.check).values() if is_exact(r)), key=lambda r: r.error, default=None)
     far: Parts = ("measured", *((", worst error ", scientific(largest.error)) if largest else ()))
     return text, (check_summary(measured.check),), far, where

@@ -40,20 +40,32 @@ def _conclusion(study: Differences) -> Parts:
         Quantity(float(np.nanmin(study.richardson)), SPREAD),
         ", and only at the right step. ",
     )
+    if exact and not _truncates(study):
+        return ("The complex step has every digit at any small step; differences have them only at large ones: ", *best)
     if not exact:
         return ("No step size suits every method: ", *best)
     return ("The complex step has every digit at any small step; differences never do: ", *best)
 
 
+def _truncates(study: Differences) -> bool:
+    """Whether too large a step is seen to be one: along a line on which the loss is a parabola, no step is."""
+    return study.curvature > 0
+
+
 def _drawn(study: Differences, seed: int) -> Parts:
-    return (
-        "Drawn is the error of a derivative of the loss along a random direction through all ",
-        study.along,
-        f", relative to the derived gradient (seed {seed}). Too large a step truncates (",
+    large: Parts = (
+        "Too large a step truncates (",
         Math("h^2"),
         ", with one extrapolation ",
         Math("h^4"),
-        "), too small a one cancels: the rounding ",
+        "), too small a one cancels",
+    )
+    return (
+        "Drawn is the error of a derivative of the loss along a random direction through all ",
+        study.along,
+        f", relative to the derived gradient (seed {seed}). ",
+        *(large if _truncates(study) else ("Too small a step cancels",)),
+        ": the rounding ",
         Math(r"u \, |\mathcal{L}|"),
         " of the loss is divided by ",
         Math("h"),

@@ -33,6 +33,9 @@ def growth(derivation: Derivation, measured: Measured, seed: int) -> Figure | Pa
 def _conclusion(derivation: Derivation) -> Parts:
     """What the polynomials say, exactly."""
     cost, T = derivation.cost, size_symbol("T")
+    if cost.stored == 0:
+        work: Parts = ("Twice the steps cost twice the work: the count is linear in ", Math("T"))
+        return (*work, ". No memory has to grow with it: the backward pass reads no number of the forward pass. ")
     degrees = {Poly(e, T).degree() for e in (cost.forward + cost.backward, cost.stored) if e != 0}
     if degrees <= {1}:
         return ("Twice the steps cost twice the work and twice the memory: both counts are linear in ", Math("T"), ". ")
@@ -42,17 +45,23 @@ def _conclusion(derivation: Derivation) -> Parts:
 def _drawn(derivation: Derivation, study: Growth, seed: int) -> Parts:
     cost = derivation.cost
     sizes = ", ".join(f"{letter} = {n}" for letter, n in study.sizes.items())
+    kept: Parts = ("; nothing is kept, and what the engine held is its results and what it works in.",)
+    if cost.stored != 0:
+        kept = (
+            "; and ",
+            Math(latex(cost.stored)),
+            " numbers that the backward pass reads, at 8 bytes. The engine held ",
+            Quantity(study.share, 1.6, ".1f"),
+            " times as much, for its results and what it works in.",
+        )
     return (
         "Markers: one gradient at ",
         *prose(sizes),
         f" (seed {seed}), the best of a few runs, and the most that it held. Lines: the count of operations, of which"
         " the matrix products make ",
         Math(latex(cost.forward + cost.backward)),
-        ", at the one rate of the longest sequence (short ones also pay for the call); and ",
-        Math(latex(cost.stored)),
-        " numbers that the backward pass reads, at 8 bytes. The engine held ",
-        Quantity(study.share, 1.6, ".1f"),
-        " times as much, for its results and what it works in.",
+        ", at the one rate of the longest sequence (short ones also pay for the call)",
+        *kept,
     )
 
 

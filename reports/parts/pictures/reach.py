@@ -19,6 +19,8 @@ __all__ = ["flow", "spectrum"]
 
 #: A rate within so much of 1 keeps a gradient's size; a measured one within so much of theory follows it.
 KEEPS, FOLLOWS = 0.03, 0.06
+#: What keeps its size is at most doubled over all lags.
+STEADY = 0.012
 ROWS = 10
 
 
@@ -28,7 +30,8 @@ def flow(derivation: Derivation, measured: Measured, seed: int) -> Figure | Para
     if not curves:
         return absent("the gradient's norm by time lag", _why(measured))
     state = next(iter(curves[0].logs))
-    caption = (*_conclusion(curves, state), *_network(derivation, curves, seed), *_markers(derivation, curves))
+    inputs = bool(derivation.cell.inputs)
+    caption = (*_conclusion(curves, state, inputs), *_network(derivation, curves, seed), *_markers(derivation, curves))
     return Figure(norm_figure(curves), caption, _alt(curves, state), "gradient-norm", _norms(curves, state))
 
 
@@ -48,19 +51,20 @@ def spectrum(derivation: Derivation, measured: Measured, seed: int) -> Figure | 
 
 
 def _why(measured: Measured) -> str:
-    if measured.check is None:
+    if measured.reason or measured.check is None:
         return measured.reason or "it was not measured"
     if not measured.curves:
         return "a state or a Jacobian is not finite"
     steps = max(_reached(c) for c in measured.curves)
     if steps == 0:
         return "no gradient reaches the first state"
-    return f"the gradient is exactly zero from {steps} steps back on" if steps < FLOW_STEPS else "a norm is not finite"
+    back = "one step" if steps == 1 else f"{steps} steps"
+    return f"the gradient is exactly zero from {back} back on" if steps < FLOW_STEPS else "a norm is not finite"
 
 
 def _reached(curve: Curve) -> int:
-    """How many lags have a gradient that is not zero."""
-    return int(np.isfinite(next(iter(curve.logs.values()))).sum())
+    """From which lag on the gradient is zero, by every state."""
+    return max((int(k) + 1 for logs in curve.logs.values() for k in np.flatnonzero(np.isfinite(logs))), default=0)
 
 
 def _is_still(curves: Sequence[Curve]) -> bool:
@@ -72,23 +76,24 @@ def _at(curve: Curve) -> Parts:
     """What tells a network from the others."""
     if curve.rate == curve.rate:
         return Math(r"\rho(J)"), " = ", Quantity(curve.radius, 1.03, ".2f")
-    return ("random inputs",) if curve.scale is None else (Math(rf"\rho(W) = {curve.scale:g}"),)
+    return ("random numbers",) if curve.scale is None else (Math(rf"\rho(W) = {curve.scale:g}"),)
 
 
 # --------------------------------------------------------------------------------------------------------------- norms
 
 
-def _conclusion(curves: Sequence[Curve], state: str) -> Parts:
+def _conclusion(curves: Sequence[Curve], state: str, inputs: bool) -> Parts:
     """What the figure shows, read from the fitted factors; thresholds are far from what theory gives."""
     said: list[Parts]
     known = [c for c in curves if c.held and c.rate == c.rate and np.isfinite(c.rate)]
     apart = [c for c in known if abs(np.log(c.factor(state)) - c.rate) > FOLLOWS]
     if not known:
-        said = _fates(curves, [c.factor(state) for c in curves])
-        return ("Under random inputs, where theory knows no rate, the gradient ", *joined(said, last=" and "), ". ")
+        said = _fates(curves, [c.factor(state) for c in curves], state)
+        where = "Under random inputs" if inputs else "From random initial states"
+        return (f"{where}, where theory knows no rate, the gradient ", *joined(said, last=" and "), ". ")
     if apart:
         return ("The gradient changes with the lag, but not at the rate that theory gives for a fixed point. ",)
-    said = _fates(known, [c.radius for c in known])
+    said = _fates(known, [c.radius for c in known], state)
     return (
         "The gradient changes by ",
         Math(r"\rho(J)"),
@@ -98,18 +103,20 @@ def _conclusion(curves: Sequence[Curve], state: str) -> Parts:
     )
 
 
-def _fates(curves: Sequence[Curve], factors: Sequence[float]) -> list[Parts]:
+def _fates(curves: Sequence[Curve], factors: Sequence[float], state: str) -> list[Parts]:
     """What becomes of the gradient, and in which networks."""
     found: dict[str, list[Parts]] = {}
     for curve, factor in zip(curves, factors, strict=True):
-        found.setdefault(_fate(factor), []).append(_at(curve))
+        found.setdefault(_fate(factor, curve.factor(state)), []).append(_at(curve))
     bare = any(c.rate != c.rate and c.scale is None for c in curves)  # one network, under random inputs
     return [(fate,) if bare else (fate, " at ", *joined(where, last=" and ")) for fate, where in found.items()]
 
 
-def _fate(factor: float) -> str:
+def _fate(factor: float, measured: float) -> str:
+    """In a word; what grows as the lag does, and not by a factor, is seen in what was measured only."""
     if abs(factor - 1) < KEEPS:
-        return "keeps its size"
+        slowly = "grows slowly" if measured > 1 else "shrinks slowly"
+        return "keeps its size" if abs(measured - 1) < STEADY else slowly
     return "vanishes" if factor < 1 else "explodes"
 
 
@@ -118,7 +125,8 @@ def _network(derivation: Derivation, curves: Sequence[Curve], seed: int) -> Part
     names: list[Parts] = [(Math(name_latex(m)),) for m in square_matrices(derivation)]
     scales: list[Parts] = [(Quantity(c.scale, 1.03, ".2f"),) for c in curves if c.scale is not None]
     if not _is_still(curves):
-        return (f"Random inputs and initial states ({FLOW_SIZE} entries a state, seed {seed}). ",)
+        drawn = "Random inputs and initial states" if derivation.cell.inputs else "Random initial states"
+        return (f"{drawn} ({FLOW_SIZE} entries a state, seed {seed}). ",)
     held: Parts = (
         "Held at its fixed point without input, a network has the same Jacobian ",
         Math("J"),
@@ -208,11 +216,12 @@ def _ranks(curves: Sequence[Curve]) -> Parts:
 
 
 def _spectrum_drawn(curves: Sequence[Curve]) -> Parts:
-    name = name_latex(next(iter(curves[0].logs))) if len(curves[0].logs) == 1 else "s"
-    beside = "" if name != "s" else ", all states side by side"
+    several, name, beside = len(curves[0].logs) > 1, next(iter(curves[0].logs)), ""
+    if several or r"\mathrm" in name_latex(name):  # a long name is longer than a line
+        name, beside = "s", ", all states side by side" if several else ", written s for its length"
     return (
         "Drawn are the singular values of ",
-        Math(rf"\partial {name}_T / \partial {name}_t = J_T \cdots J_{{t+1}}"),
+        Math(rf"\partial {name_latex(name, 'T')} / \partial {name_latex(name, 't')} = J_T \cdots J_{{t+1}}"),
         f"{beside}, of the same networks: the largest with markers",
         ", dashed the rate of theory." if _is_still(curves) else ".",
     )

@@ -61,7 +61,7 @@ def _drawn(graph: Unrolled) -> Parts:
     )
     if state is None:
         return parts
-    several = len(graph.states) > 1
+    several, matrices = len(graph.states) > 1, any(edge.matrices for edge in graph.recurrent())
     where: Parts = (" is written at it",) if not several else (" is written at the last step",)
     return (
         *parts,
@@ -70,7 +70,7 @@ def _drawn(graph: Unrolled) -> Parts:
         " the other way; the derivative that each multiplies by",
         *where,
         ".",
-        " The gradient by a recurrent matrix adds up what arrives so at each step.",
+        *((" The gradient by a recurrent matrix adds up what arrives so at each step.",) if matrices else ()),
     )
 
 
