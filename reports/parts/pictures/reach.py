@@ -187,7 +187,8 @@ def _said(curve: Curve) -> str:
 
 def _alt(curves: Sequence[Curve], state: str) -> str:
     factors = [c.factor(state) for c in curves]  # none where it is zero at once
-    lines = "; ".join(f"{_said(c)}it {_fate(x if x == x else 0.0)}" for c, x in zip(curves, factors, strict=True))
+    fates = (_fate(x if x == x else 0.0, x) for x in factors)
+    lines = "; ".join(f"{_said(c)}it {fate}" for c, fate in zip(curves, fates, strict=True))
     return (
         f"Line chart, logarithmic vertical axis: norm of the gradient by {state} against the lag from 0 to"
         f" {FLOW_STEPS - 1} steps. {lines}."
