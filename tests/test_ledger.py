@@ -147,6 +147,14 @@ def test_a_true_derivation_altered_in_every_way_of_the_catalogue_is_refuted():
         assert any("smallest counterexample" in str(b) for b in e.blocks)
 
 
+def test_a_polynomial_in_the_number_of_steps_is_no_identity():
+    zero = "*".join(f"(T - {n})" for n in range(1, 10))  # at all T that brute force reaches
+    carry = "(W_hy.T @ dl_dy[t] + W_hh.T @ (dh[t+1]*(1 - h[t+1]**2)))"
+    for lines in (f"dW_hy = sum(outer(dy[t], h[t]))*(1 + {zero})", f"dh[t] = {carry}*(1 + {zero})"):
+        assert found("backward", cell="tanh_rnn", lines=lines).holds is not True
+        assert found("backward", cell="tanh_rnn", lines=lines.replace(zero, "T - T")).holds is True
+
+
 @pytest.mark.parametrize(
     "equations",
     [
@@ -180,6 +188,8 @@ def test_forward_equations_hold_however_they_are_written():
         ("(y[t] - target[t])**2/2", "y[t] - target[t]", True),
         ("(y[t] - target[t])**2", "y[t] - target[t]", False),
         ("(p[t] - target[t])**2/2", "p[t] - target[t]", False),
+        ("target[t]**2", "0", True),
+        ("(y[t] - target[t])**2", "0", False),
     ],
 )
 def test_the_gradient_of_a_loss(formula, gradient, holds):
@@ -224,6 +234,27 @@ def test_a_bound_holds_for_what_grows_and_fails_for_what_it_forgets():
     assert cost(of=("forward",), bound="T*B*H**2 + T*B*H*D", grows=("T", "B", "H", "D", "O")) is False
 
 
+def test_chunks_save_memory_and_no_work():
+    given = {"grows": ("T", "k", "H"), "chunk": "k"}
+    assert cost(of=("stored",), bound="k*H", **given)
+    assert cost(of=("forward", "backward"), bound="k*H**2", **given) is False
+    assert cost(of=("forward", "backward"), bound="T*H**2", **given)
+
+
+@pytest.mark.parametrize(
+    ("more", "holds"),
+    [
+        ({"of": ("forward",), "bound": "1", "grows": ("T",)}, False),  # no products, and T H multiplications
+        ({"of": ("backward",), "bound": "H", "grows": ("T", "H")}, False),
+        ({"of": ("forward",), "bound": "T*H", "grows": ("T", "H"), "sense": "exactly"}, True),
+        ({"of": ("input values",), "bound": "1", "grows": ("T",)}, True),  # there are none
+        ({"of": ("input values",), "bound": "1", "grows": ("T",), "sense": "exactly"}, False),
+    ],
+)
+def test_the_cost_of_a_cell_without_products(more, holds):
+    assert found("cost", cell="a: scalar\nh[t] = tanh(a*h[t-1])", **more).holds is holds
+
+
 def test_an_assumption_between_letters_is_used():
     given = {"of": ("stored", "parameters"), "bound": "T*H", "grows": ("T", "H")}
     assert cost(**given) is False  # H**2 weights, T held
@@ -266,6 +297,14 @@ def test_a_bound_is_refuted_by_the_numbers_that_it_was_counted_from():
 )
 def test_the_structure_of_the_unrolled_network(given, holds):
     assert graph(**given) is holds
+
+
+def test_a_dependence_through_many_states_is_seen():
+    chain = [f"s{i}[t] = s{i - 1}[t-1]" for i in range(2, 9)]
+    cell = "\n".join(["x: H", "a: scalar", "s1[t] = a*x[t]", *chain, "y[t] = a*s8[t]"])
+    assert found("graph", cell=cell, that="independent", of="y[t]", on=("x[j]",)).holds is False
+    assert found("graph", cell=cell, that="independent", of="y[t]", on=("x[t-6]",)).holds
+    assert found("graph", cell=cell, that="depends", of="y[t]", on=("x[t-7]",)).holds
 
 
 def test_a_product_of_rows_and_columns():
@@ -314,13 +353,17 @@ YES = {"check": "definition", "why": "It introduces a letter."}
 NO = {"check": "definition", "why": "It names things.", "cell": "tanh_rnn", "names": ["nothing"]}
 
 
+RIGHT = {"check": "shape", "factors": ["g: 1 x H", "J: H x D"], "gives": "1 x D"}
+WRONG = {**RIGHT, "gives": "D x 1"}
+
+
 def named(given, name):
     return {**given, "name": name}
 
 
 def test_all_hold_some_do_or_none():
-    assert verdicts((YES,), (named(YES, "a"), named(NO, "b")), (NO,)) == [HOLDS, DEPENDS, REFUTED]
-    assert verdicts((named(NO, "a"), named(NO, "b"))) == [REFUTED]
+    assert verdicts((YES,), (named(RIGHT, "a"), named(NO, "b")), (NO,)) == [HOLDS, DEPENDS, REFUTED]
+    assert verdicts((named(WRONG, "a"), named(NO, "b"))) == [REFUTED]
 
 
 def test_a_part_that_fails_refutes_the_whole():
@@ -338,6 +381,30 @@ def judged(*holds, right=()):
 
     (claim,) = book((YES,)).claims
     return Judged(claim, tuple(map(evidence, holds)), tuple(map(evidence, right)))
+
+
+def with_corrected(**arguments):
+    return with_reading(**RIGHT) + '[claim.corrected]\nsays = "x"\n' + reading(**arguments).partition("\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (lambda: with_corrected(**YES), "corrected.check: what is right is not so by definition"),
+        (lambda: with_reading(**named(WRONG, "a")) + reading(**named(YES, "b")), "decides nothing between readings"),
+        (lambda: with_reading(**named(RIGHT, "a")) + reading(**named(RIGHT, "b")), "two readings ask the same"),
+    ],
+)
+def test_an_argument_that_shows_nothing_is_refused(text, words):
+    assert words in error(text())
+
+
+def test_a_part_may_be_a_definition_and_a_correction_may_fail():
+    parts = with_reading(**named(RIGHT, "a")).replace("[[claim.reading]]", "parts = true\n[[claim.reading]]", 1)
+    (judged,) = run_ledger([read_book(parts + reading(**named(YES, "b")))]).judged
+    assert judged.verdict == HOLDS
+    (judged,) = run_ledger([read_book(with_corrected(**WRONG))]).judged
+    assert judged.corrected is False
 
 
 def test_what_is_not_decided_leaves_the_claim_open():
@@ -496,6 +563,8 @@ def with_reading(**arguments):
 
 
 DEPENDS_ON = {"check": "graph", "cell": "lstm", "that": "depends", "of": "h[t]"}
+TERMS = {"check": "graph", "cell": "lstm", "that": "terms"}
+COUNT = {"check": "graph", "cell": "lstm", "that": "count", "start": "h[t]", "end": "h[T]", "equals": "0"}
 CARRY = {"check": "backward", "cell": "tanh_rnn", "lines": "dh[t] = W_hh.T @ da[t+1]"}
 
 
@@ -512,6 +581,10 @@ CARRY = {"check": "backward", "cell": "tanh_rnn", "lines": "dh[t] = W_hh.T @ da[
         ({**CARRY, "lines": "dh[t] = " + "-" * 15_000 + "h[t]"}, "backward: lines"),
         ({**CARRY, "lines": "\n".join(f"a{i}[t] = a{i + 1}[t]" for i in range(400))}, "backward: lines"),
         ({**CARRY, "lines": "dh[t] = h[t]**999999999"}, "backward: lines"),
+        ({**CARRY, "lines": "c[t] = W_hh @ dh[t]\ndW_hy = sum(outer(dy[t], h[t]))"}, "nothing reads this name"),
+        ({**CARRY, "lines": "jacobian(h[t+1], h[t]) = jacobian(h[t+1], h[t])"}, "equations go in a circle"),
+        ({**CARRY, "lines": "jacobian(h[T], h[t]) = 2*jacobian(h[T], h[t])/2"}, "equations go in a circle"),
+        ({**CARRY, "lines": "dW_hy = outer(dy[T], h[T])"}, "loss: the lines hold for a loss of the last step alone"),
         ({**CARRY, "lines": "a[t] = 2*h[t]"}, "only define names, and claim nothing"),
         ({**CARRY, "linse": "x"}, "unknown argument"),
         ({"check": "backward", "cell": "tanh_rnn"}, "lines: this argument is missing"),
@@ -531,8 +604,19 @@ CARRY = {"check": "backward", "cell": "tanh_rnn", "lines": "dh[t] = W_hh.T @ da[
         ({**DEPENDS_ON, "on": ["W_f", "h[t+9]"]}, "nothing to look at (found 'h[t+9]'"),
         ({**DEPENDS_ON, "of": "h[t+9]", "on": ["W_f"]}, "nothing to look at"),
         ({**DEPENDS_ON, "on": []}, "nothing to look at"),
+        ({**DEPENDS_ON, "on": ["h[t]"]}, "not asked about itself"),
+        ({**DEPENDS_ON, "of": "h[j]", "on": ["h[t]"]}, "j is every step"),
+        ({**TERMS, "of": "h[j]", "equals": "2"}, "j is every step"),
+        ({**TERMS, "of": "h[t]", "equals": "T-j"}, "j is every step"),
+        ({**COUNT, "counts": []}, "nothing to count"),
+        ({**COUNT, "counts": ["h"], "end": "h[t]"}, "a path leads somewhere"),
+        ({"check": "cost", "cell": "lstm", "of": ["forward"], "bound": "T", "grows": ["T", "T"]}, "named twice"),
+        ({"check": "cost", "cell": "lstm", "of": ["forward"] * 2, "bound": "T", "grows": ["T"]}, "named twice"),
+        ({"check": "shape", "factors": ["W: D x H"], "gives": "D x H"}, "2 to 8 factors"),
+        ({"check": "definition", "why": " "}, "why: this is empty"),
+        ({"check": "proof", "cell": "tanh_rnn", "obligations": ["P3/W_hh"], "so": " "}, "so: this is empty"),
         ({"check": "shape", "factors": ["a: H x H x H"], "gives": "H x H"}, "not a shape"),
-        ({"check": "shape", "factors": ["a: H x H"] * 99, "gives": "H x H"}, "1 to 8 factors"),
+        ({"check": "shape", "factors": ["a: H x H"] * 99, "gives": "H x H"}, "2 to 8 factors"),
         ({"check": "loss", "formula": "open('x')", "that": "defined"}, "loss: formula"),
         ({"check": "loss", "formula": "y[t]\nz[t] = y[t]", "that": "defined"}, "one formula"),
         ({"check": "truncation", "form": "chunks", "that": "everything"}, "that: unknown"),
