@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+import warnings
 from dataclasses import replace
 from importlib.resources import files
 
@@ -168,6 +169,14 @@ def test_a_relation_that_can_fail_is_one(text):
     assert decide(read_relation(text), Measurement(found, ())) is (text not in ("n < 0", "a <= 0"))
 
 
+def test_an_update_after_which_the_loss_is_no_number_has_raised_it():
+    cell = "h[t] = W @ h[t-1] - W @ (h[t-1]*h[t-1]*h[t-1]) + U @ x[t]"
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = measure("step", cell=cell, rate=1e3, seeds=5, steps=30, inputs=0.3)
+    assert found["raised"].quantity.value == 5
+
+
 def test_what_rounding_decides_is_not_measured():
     chaotic = {"cell": "tanh_rnn", "radius": 3.0, "steps": 400, "seeds": 2}
     for quantity, relation in (("flow", "decades > 1"), ("product", "largest > 0.001")):
@@ -179,9 +188,17 @@ def test_what_rounding_decides_is_not_measured():
     assert check_measured(growing | {"quantity": "product", "relation": "least_largest > 0.5"}).holds
 
 
-@pytest.mark.parametrize("quantity", ["memory", "work"])
-def test_what_would_take_too_long_is_refused_before_it_begins(quantity):
-    most = {"cell": "lstm", "size": 64, "steps": 1000, "k": 100, **({"batch": 64} if quantity == "memory" else {})}
+@pytest.mark.parametrize(
+    ("quantity", "more"),
+    [
+        ("memory", {"steps": 1000, "batch": 64, "k": 100}),
+        ("work", {"steps": 1000, "k": 100}),
+        ("learning", {"steps": 200, "delay": 3, "updates": 1000, "seeds": 5}),
+        ("learning", {"steps": 100, "delay": 3, "updates": 1000, "seeds": 1}),
+    ],
+)
+def test_what_would_take_too_long_is_refused_before_it_begins(quantity, more):
+    most = {"cell": "lstm", "size": 64, **more}
     with pytest.raises(ClaimError, match=r"too long|too much"):
         measure(quantity, **most)
 
