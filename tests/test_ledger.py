@@ -59,8 +59,11 @@ def found(check, **arguments):
     return find_check(check)(arguments)
 
 
+SKIPS = {"cell": "h[t] = h[t-1] + tanh(W @ h[t-1] + U @ x[t])", "start": "h[1]", "end": "h[T]"}
+
+
 def graph(**arguments):
-    return found("graph", cell="tanh_rnn", **arguments).holds
+    return found("graph", **{"cell": "tanh_rnn", **arguments}).holds
 
 
 def cost(**arguments):
@@ -280,6 +283,12 @@ def test_a_bound_is_refuted_by_the_numbers_that_it_was_counted_from():
         ({"that": "count", "start": "h[t]", "end": "h[T]", "counts": ("h",), "equals": "T-t+1"}, False),
         ({"that": "count", "start": "h[t]", "end": "x[1]", "counts": ("h",), "equals": "1"}, False),
         ({"that": "terms", "of": "W_hy", "equals": "T"}, True),
+        ({"that": "depends", "of": "h[t]", "on": ("h[1]",), "when": "t > 1"}, True),
+        ({"that": "terms", "of": "W_hy", "equals": "T-1"}, False),
+        ({"that": "terms", "of": "W_hy", "equals": "T+1"}, False),
+        ({"that": "count", **SKIPS, "counts": ("tanh",), "equals": "T-1"}, False),  # of some paths only
+        ({"that": "count", **SKIPS, "counts": ("tanh",), "equals": "0"}, False),
+        ({"that": "count", **SKIPS, "counts": ("h",), "equals": "T-1"}, True),
         ({"that": "terms", "of": "W_hy", "equals": "T", "loss": "last"}, False),
         ({"that": "terms", "of": "W_hh", "equals": "T", "loss": "last"}, True),
         ({"that": "independent", "of": "h[t]", "on": ("W_hy",)}, True),
@@ -312,6 +321,8 @@ def test_a_product_of_rows_and_columns():
     assert found("shape", factors=("g: 1 x H", jacobian), gives="1 x H").holds
     assert found("shape", factors=("g: H x 1", jacobian), gives="H x 1").holds is False
     assert found("shape", factors=("g: 1 x H", jacobian), gives="H x 1").holds is False
+    assert found("shape", factors=("g: H x 1", jacobian), gives="H x H").holds is False
+    assert found("shape", factors=("g: 1 x H", "J: H x D"), gives="1 x O").holds is False
 
 
 def test_what_truncation_keeps():

@@ -193,6 +193,7 @@ def test_what_rounding_decides_is_not_measured():
     [
         ("memory", {"steps": 1000, "batch": 64, "k": 100}),
         ("work", {"steps": 1000, "k": 100}),
+        ("product", {"steps": 400, "seeds": 20}),
         ("learning", {"steps": 200, "delay": 3, "updates": 1000, "seeds": 5}),
         ("learning", {"steps": 100, "delay": 3, "updates": 1000, "seeds": 1}),
     ],

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import numeric
+from derive.claims import ClaimError
 from derive.latex import name_latex
 from numeric.arguments import Array
 from reports.checks.arguments import Arguments
@@ -23,6 +24,7 @@ from reports.measurements.network import Network, Recipe, extent, read_recipe
 __all__ = ["measure_flow", "measure_mitigation", "measure_product"]
 
 ROOM = 8  # powers of ten by which a rounding error may grow, and still not be seen
+MOST = 10**10  # what products of Jacobians may cost
 HELD = 1e-6  # how far a state may be driven from a fixed point
 SPREAD = 1.05  # nothing here is more than rounding apart, and what rounding decides is refused
 
@@ -170,6 +172,10 @@ def measure_product(given: Arguments) -> Measurement:
     recipe = read_recipe(given)
     steps, seeds = given.whole("steps", 2, 400, 60), given.whole("seeds", 1, 20, 5)
     given.done()
+    rows = sum(recipe.sizes[recipe.cell.axes[name]] for name in recipe.cell.states)
+    if rows**3 * steps * seeds > MOST:
+        wanted = f"entries of the states, cubed, times steps and networks, of at most {MOST:,}"
+        raise ClaimError("this would take too long", field="size", found=recipe.size, expected=wanted)
     logs = np.array([_singular(recipe, seed, steps) for seed in range(seeds)]) / steps  # (seeds, n)
     told: Parts = (*recipe.told, "; ", Math(f"T - t = {steps}"), f", {seeds} networks. Rates in nats a step.")
     return Measurement(
