@@ -12,6 +12,7 @@ from derive.claims import KINDS, ClaimError, books, load_book, read_book
 from derive.claims.read import CHARACTERS
 from reports.checks.evidence import LEVELS, Evidence
 from reports.checks.registry import CHECKS, find_check
+from reports.checks.truncation import _STATEMENTS as STATEMENTS
 from reports.document import Code, Entry, Link, Mark, Math, Quantity, inlines, walk_blocks
 from reports.html import to_html
 from reports.ledger import DEPENDS, HOLDS, OPEN, REFUTED, Judged, Ledger, build_ledger, run_ledger
@@ -332,6 +333,21 @@ def test_what_truncation_keeps():
     assert found("truncation", form="chunks", that="longer than k lost").holds
     assert found("truncation", form="chunks", that="neighbours kept").holds is False
     assert found("truncation", form="window", that="neighbours kept").holds
+
+
+@pytest.mark.parametrize(
+    ("that", "t", "j", "k", "kept"),
+    [
+        ("at most k", 3, 1, 2, True),  # three steps, kept with k = 2
+        ("k each", 2, 1, 2, False),  # two steps, lost with k = 2
+        ("longer than k lost", 3, 1, 2, True),
+        ("neighbours kept", 3, 2, 2, False),
+    ],
+)
+def test_a_pair_at_the_edge_breaks_a_statement_about_truncation(that, t, j, k, kept):
+    wrong = STATEMENTS[that].wrong
+    assert wrong(t, j, k, kept)
+    assert not wrong(t, j, k, not kept)
 
 
 def test_what_is_proven_refutes_its_opposite():
