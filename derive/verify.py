@@ -7,9 +7,12 @@ is defined.  So one mistake is one wrong line, and a file that goes wrong early 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+
+from sympy import Rational
 
 from derive.adjoint import Backward, backward_of
 from derive.cell import Cell
@@ -29,6 +32,7 @@ from derive.handwritten.source import loss_of, read, read_source
 from derive.handwritten.text import Text
 from derive.handwritten.wording import Wording, expected_text, said
 from derive.parse import load
+from derive.syntax import Name, walk
 
 __all__ = ["Verification", "VerifiedLine", "verify"]
 
@@ -274,7 +278,12 @@ class _Verifier:
     def others(self) -> tuple[Bench, ...]:
         """Networks that show what an identity between entries does not: one step, many steps, sizes all different."""
         shapes = ((1, 2), (2, 3), (8, 3))
-        return tuple(Bench(self.text, self.backward, steps=t, size=n, seed=t, distinct=True) for t, n in shapes)
+        found = [Bench(self.text, self.backward, steps=t, size=n, seed=t, distinct=True) for t, n in shapes]
+        if any(isinstance(x, Name) and x.name == "T" for line in self.script.lines for x in walk(line.value)):
+            drawn = random.Random(self.source)  # nobody can write a text with a root at what is drawn from the text
+            told = Rational(drawn.randrange(10**6, 10**7), 10**6)
+            found.append(Bench(self.text, self.backward, seed=1, distinct=True, told=told))
+        return tuple(found)
 
     @cached_property
     def namer(self) -> Namer:

@@ -119,8 +119,29 @@ def run_ledger(chosen: Iterable[Book], *, report: Callable[[str], None] = lambda
         for claim in book.claims:
             for reading in _readings(claim):
                 _within(book, claim, reading.check, partial(find_check, reading.check))
+            _within(book, claim, "", partial(_check_arguable, claim))
     known: dict[str, Evidence] = {}
     return Ledger(tuple((book, tuple(_judge(book, claim, known, report) for claim in book.claims)) for book in chosen))
+
+
+def _check_arguable(claim: Claim) -> None:
+    """Refuse a claim that is decided whatever it says: by a definition beside other readings, or as what is right."""
+    if claim.corrected and any(_nothing_false(r) for r in claim.corrected.readings):
+        wanted = "a check that a wrong statement would fail"
+        raise ClaimError("what is right is not so by definition", field="corrected.check", expected=wanted)
+    if len(claim.readings) > 1 and not claim.parts and any(_nothing_false(r) for r in claim.readings):
+        wanted = "readings that could fail; or parts = true"
+        raise ClaimError("what holds by definition decides nothing between readings", field="reading", expected=wanted)
+    for readings in (claim.readings, claim.corrected.readings if claim.corrected else ()):
+        asked = [_question(r) for r in readings]
+        if len(set(asked)) < len(asked):
+            wanted = "another check, or other arguments"
+            raise ClaimError("two readings ask the same", field="reading", expected=wanted)
+
+
+def _nothing_false(reading: Reading) -> bool:
+    """Whether a reading names nothing, so that nothing about it could be false."""
+    return reading.check in ("definition", "convention") and not reading.arguments.get("names")
 
 
 def _readings(claim: Claim) -> tuple[Reading, ...]:
@@ -138,10 +159,15 @@ def _judge(book: Book, claim: Claim, known: dict[str, Evidence], report: Callabl
 
 def _evidence(reading: Reading, known: dict[str, Evidence]) -> Evidence:
     """What a check finds; the same question is asked once, however many claims come to it."""
-    key = f"{reading.check} {sorted((name, _told(value)) for name, value in reading.arguments.items())}"
+    key = _question(reading)
     if key not in known:
         known[key] = check_reading(reading)
     return known[key]
+
+
+def _question(reading: Reading) -> str:
+    """What a reading asks, as text."""
+    return f"{reading.check} {sorted((name, _told(value)) for name, value in reading.arguments.items())}"
 
 
 def _told(value: object) -> str:
@@ -156,6 +182,6 @@ def _within(book: Book, claim: Claim, check: str, run: Callable[[], Result]) -> 
     try:
         return run()
     except ClaimError as error:
-        if error.field and error.field != "check":
+        if check and error.field and error.field != "check":
             error.field = f"{check}: {error.field}"
         raise error.within(source=book.source or book.name, claim=claim.id) from None

@@ -12,6 +12,7 @@ from derive.claims import KINDS, ClaimError, books, load_book, read_book
 from derive.claims.read import CHARACTERS
 from reports.checks.evidence import LEVELS, Evidence
 from reports.checks.registry import CHECKS, find_check
+from reports.checks.truncation import _STATEMENTS as STATEMENTS
 from reports.document import Code, Entry, Link, Mark, Math, Quantity, inlines, walk_blocks
 from reports.html import to_html
 from reports.ledger import CONDITIONS, DEPENDS, HOLDS, OPEN, REFUTED, Judged, Ledger, build_ledger, run_ledger
@@ -59,8 +60,11 @@ def found(check, **arguments):
     return find_check(check)(arguments)
 
 
+SKIPS = {"cell": "h[t] = h[t-1] + tanh(W @ h[t-1] + U @ x[t])", "start": "h[1]", "end": "h[T]"}
+
+
 def graph(**arguments):
-    return found("graph", cell="tanh_rnn", **arguments).holds
+    return found("graph", **{"cell": "tanh_rnn", **arguments}).holds
 
 
 def cost(**arguments):
@@ -150,6 +154,14 @@ def test_a_true_derivation_altered_in_every_way_of_the_catalogue_is_refuted():
         assert any("smallest counterexample" in str(b) for b in e.blocks)
 
 
+def test_a_polynomial_in_the_number_of_steps_is_no_identity():
+    zero = "*".join(f"(T - {n})" for n in range(1, 10))  # at all T that brute force reaches
+    carry = "(W_hy.T @ dl_dy[t] + W_hh.T @ (dh[t+1]*(1 - h[t+1]**2)))"
+    for lines in (f"dW_hy = sum(outer(dy[t], h[t]))*(1 + {zero})", f"dh[t] = {carry}*(1 + {zero})"):
+        assert found("backward", cell="tanh_rnn", lines=lines).holds is not True
+        assert found("backward", cell="tanh_rnn", lines=lines.replace(zero, "T - T")).holds is True
+
+
 @pytest.mark.parametrize(
     "equations",
     [
@@ -183,6 +195,8 @@ def test_forward_equations_hold_however_they_are_written():
         ("(y[t] - target[t])**2/2", "y[t] - target[t]", True),
         ("(y[t] - target[t])**2", "y[t] - target[t]", False),
         ("(p[t] - target[t])**2/2", "p[t] - target[t]", False),
+        ("target[t]**2", "0", True),
+        ("(y[t] - target[t])**2", "0", False),
     ],
 )
 def test_the_gradient_of_a_loss(formula, gradient, holds):
@@ -235,6 +249,27 @@ def test_a_count_that_is_said_exactly_is_checked_with_its_coefficients():
     assert cost(of=("backward",), bound="T*B*H**2 + T*B*H*D + T*B*H*O", grows=("H",), sense="exactly")
 
 
+def test_chunks_save_memory_and_no_work():
+    given = {"grows": ("T", "k", "H"), "chunk": "k"}
+    assert cost(of=("stored",), bound="k*H", **given)
+    assert cost(of=("forward", "backward"), bound="k*H**2", **given) is False
+    assert cost(of=("forward", "backward"), bound="T*H**2", **given)
+
+
+@pytest.mark.parametrize(
+    ("more", "holds"),
+    [
+        ({"of": ("forward",), "bound": "1", "grows": ("T",)}, False),  # no products, and T H multiplications
+        ({"of": ("backward",), "bound": "H", "grows": ("T", "H")}, False),
+        ({"of": ("forward",), "bound": "T*H", "grows": ("T", "H"), "sense": "exactly"}, True),
+        ({"of": ("input values",), "bound": "1", "grows": ("T",)}, True),  # there are none
+        ({"of": ("input values",), "bound": "1", "grows": ("T",), "sense": "exactly"}, False),
+    ],
+)
+def test_the_cost_of_a_cell_without_products(more, holds):
+    assert found("cost", cell="a: scalar\nh[t] = tanh(a*h[t-1])", **more).holds is holds
+
+
 def test_an_assumption_between_letters_is_used():
     given = {"of": ("stored", "parameters"), "bound": "T*H", "grows": ("T", "H")}
     assert cost(**given) is False  # H**2 weights, T held
@@ -260,6 +295,12 @@ def test_a_bound_is_refuted_by_the_numbers_that_it_was_counted_from():
         ({"that": "count", "start": "h[t]", "end": "h[T]", "counts": ("h",), "equals": "T-t+1"}, False),
         ({"that": "count", "start": "h[t]", "end": "x[1]", "counts": ("h",), "equals": "1"}, False),
         ({"that": "terms", "of": "W_hy", "equals": "T"}, True),
+        ({"that": "depends", "of": "h[t]", "on": ("h[1]",), "when": "t > 1"}, True),
+        ({"that": "terms", "of": "W_hy", "equals": "T-1"}, False),
+        ({"that": "terms", "of": "W_hy", "equals": "T+1"}, False),
+        ({"that": "count", **SKIPS, "counts": ("tanh",), "equals": "T-1"}, False),  # of some paths only
+        ({"that": "count", **SKIPS, "counts": ("tanh",), "equals": "0"}, False),
+        ({"that": "count", **SKIPS, "counts": ("h",), "equals": "T-1"}, True),
         ({"that": "terms", "of": "W_hy", "equals": "T", "loss": "last"}, False),
         ({"that": "terms", "of": "W_hh", "equals": "T", "loss": "last"}, True),
         ({"that": "independent", "of": "h[t]", "on": ("W_hy",)}, True),
@@ -279,11 +320,21 @@ def test_the_structure_of_the_unrolled_network(given, holds):
     assert graph(**given) is holds
 
 
+def test_a_dependence_through_many_states_is_seen():
+    chain = [f"s{i}[t] = s{i - 1}[t-1]" for i in range(2, 9)]
+    cell = "\n".join(["x: H", "a: scalar", "s1[t] = a*x[t]", *chain, "y[t] = a*s8[t]"])
+    assert found("graph", cell=cell, that="independent", of="y[t]", on=("x[j]",)).holds is False
+    assert found("graph", cell=cell, that="independent", of="y[t]", on=("x[t-6]",)).holds
+    assert found("graph", cell=cell, that="depends", of="y[t]", on=("x[t-7]",)).holds
+
+
 def test_a_product_of_rows_and_columns():
     jacobian = r"\partial h_{t+1} / \partial h_t: H x H"
     assert found("shape", factors=("g: 1 x H", jacobian), gives="1 x H").holds
     assert found("shape", factors=("g: H x 1", jacobian), gives="H x 1").holds is False
     assert found("shape", factors=("g: 1 x H", jacobian), gives="H x 1").holds is False
+    assert found("shape", factors=("g: H x 1", jacobian), gives="H x H").holds is False
+    assert found("shape", factors=("g: 1 x H", "J: H x D"), gives="1 x O").holds is False
 
 
 def test_what_truncation_keeps():
@@ -293,6 +344,21 @@ def test_what_truncation_keeps():
     assert found("truncation", form="chunks", that="longer than k lost").holds
     assert found("truncation", form="chunks", that="neighbours kept").holds is False
     assert found("truncation", form="window", that="neighbours kept").holds
+
+
+@pytest.mark.parametrize(
+    ("that", "t", "j", "k", "kept"),
+    [
+        ("at most k", 3, 1, 2, True),  # three steps, kept with k = 2
+        ("k each", 2, 1, 2, False),  # two steps, lost with k = 2
+        ("longer than k lost", 3, 1, 2, True),
+        ("neighbours kept", 3, 2, 2, False),
+    ],
+)
+def test_a_pair_at_the_edge_breaks_a_statement_about_truncation(that, t, j, k, kept):
+    wrong = STATEMENTS[that].wrong
+    assert wrong(t, j, k, kept)
+    assert not wrong(t, j, k, not kept)
 
 
 def test_what_is_proven_refutes_its_opposite():
@@ -325,23 +391,27 @@ YES = {"check": "definition", "why": "It introduces a letter."}
 NO = {"check": "definition", "why": "It names things.", "cell": "tanh_rnn", "names": ["nothing"]}
 
 
+RIGHT = {"check": "shape", "factors": ["g: 1 x H", "J: H x D"], "gives": "1 x D"}
+WRONG = {**RIGHT, "gives": "D x 1"}
+
+
 def named(given, name):
     return {**given, "name": name}
 
 
 def test_all_hold_some_do_or_none():
-    assert verdicts((YES,), (named(YES, "a"), named(NO, "b")), (NO,)) == [HOLDS, DEPENDS, REFUTED]
-    assert verdicts((named(NO, "a"), named(NO, "b"))) == [REFUTED]
+    assert verdicts((YES,), (named(RIGHT, "a"), named(NO, "b")), (NO,)) == [HOLDS, DEPENDS, REFUTED]
+    assert verdicts((named(WRONG, "a"), named(NO, "b"))) == [REFUTED]
 
 
 RUN = {"check": "measured", "quantity": "tape", "cell": "tanh_rnn", "relation": "states < 1"}
 
 
 def test_what_fails_by_its_numbers_or_in_some_cases_holds_under_conditions():
-    assert verdicts((named(YES, "a"), named(RUN, "b"))) == [CONDITIONS]
-    assert verdicts((named(YES, "a"), named(NO, "b"), named(RUN, "c"))) == [CONDITIONS]
+    assert verdicts((named(RIGHT, "a"), named(RUN, "b"))) == [CONDITIONS]
+    assert verdicts((named(RIGHT, "a"), named(NO, "b"), named(RUN, "c"))) == [CONDITIONS]
     assert verdicts((named(NO, "a"), named(RUN, "b"))) == [REFUTED]
-    text = f'title = "A"\n{CLAIM.format(id="a", line=1, printed="x")}cases = true\n' + reading(**named(YES, "a"))
+    text = f'title = "A"\n{CLAIM.format(id="a", line=1, printed="x")}cases = true\n' + reading(**named(RIGHT, "a"))
     assert [j.verdict for j in run_ledger([read_book(text + reading(**named(NO, "b")))]).judged] == [CONDITIONS]
     assert [j.verdict for j in run_ledger([read_book(text)]).judged] == [HOLDS]
     with pytest.raises(ClaimError, match="parts are no cases"):
@@ -350,7 +420,7 @@ def test_what_fails_by_its_numbers_or_in_some_cases_holds_under_conditions():
 
 def test_the_page_counts_what_holds_under_conditions_by_itself():
     page = ledger_document(
-        run_ledger([book((YES,), (named(YES, "a"), named(RUN, "b")), (named(YES, "a"), named(NO, "b")))])
+        run_ledger([book((YES,), (named(RIGHT, "a"), named(RUN, "b")), (named(RIGHT, "a"), named(NO, "b")))])
     )
     text = to_markdown(page, "a").text
     assert "Of 3 statements 1 holds as printed, 1 holds under conditions and 1 depends on a convention." in text
@@ -385,6 +455,30 @@ def judged(*holds, right=()):
 
     (claim,) = book((YES,)).claims
     return Judged(claim, tuple(map(evidence, holds)), tuple(map(evidence, right)))
+
+
+def with_corrected(**arguments):
+    return with_reading(**RIGHT) + '[claim.corrected]\nsays = "x"\n' + reading(**arguments).partition("\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (lambda: with_corrected(**YES), "corrected.check: what is right is not so by definition"),
+        (lambda: with_reading(**named(WRONG, "a")) + reading(**named(YES, "b")), "decides nothing between readings"),
+        (lambda: with_reading(**named(RIGHT, "a")) + reading(**named(RIGHT, "b")), "two readings ask the same"),
+    ],
+)
+def test_an_argument_that_shows_nothing_is_refused(text, words):
+    assert words in error(text())
+
+
+def test_a_part_may_be_a_definition_and_a_correction_may_fail():
+    parts = with_reading(**named(RIGHT, "a")).replace("[[claim.reading]]", "parts = true\n[[claim.reading]]", 1)
+    (judged,) = run_ledger([read_book(parts + reading(**named(YES, "b")))]).judged
+    assert judged.verdict == HOLDS
+    (judged,) = run_ledger([read_book(with_corrected(**WRONG))]).judged
+    assert judged.corrected is False
 
 
 def test_what_is_not_decided_leaves_the_claim_open():
@@ -545,6 +639,8 @@ def with_reading(**arguments):
 
 
 DEPENDS_ON = {"check": "graph", "cell": "lstm", "that": "depends", "of": "h[t]"}
+TERMS = {"check": "graph", "cell": "lstm", "that": "terms"}
+COUNT = {"check": "graph", "cell": "lstm", "that": "count", "start": "h[t]", "end": "h[T]", "equals": "0"}
 CARRY = {"check": "backward", "cell": "tanh_rnn", "lines": "dh[t] = W_hh.T @ da[t+1]"}
 
 
@@ -561,6 +657,10 @@ CARRY = {"check": "backward", "cell": "tanh_rnn", "lines": "dh[t] = W_hh.T @ da[
         ({**CARRY, "lines": "dh[t] = " + "-" * 15_000 + "h[t]"}, "backward: lines"),
         ({**CARRY, "lines": "\n".join(f"a{i}[t] = a{i + 1}[t]" for i in range(400))}, "backward: lines"),
         ({**CARRY, "lines": "dh[t] = h[t]**999999999"}, "backward: lines"),
+        ({**CARRY, "lines": "c[t] = W_hh @ dh[t]\ndW_hy = sum(outer(dy[t], h[t]))"}, "nothing reads this name"),
+        ({**CARRY, "lines": "jacobian(h[t+1], h[t]) = jacobian(h[t+1], h[t])"}, "equations go in a circle"),
+        ({**CARRY, "lines": "jacobian(h[T], h[t]) = 2*jacobian(h[T], h[t])/2"}, "equations go in a circle"),
+        ({**CARRY, "lines": "dW_hy = outer(dy[T], h[T])"}, "loss: the lines hold for a loss of the last step alone"),
         ({**CARRY, "lines": "a[t] = 2*h[t]"}, "only define names, and claim nothing"),
         ({**CARRY, "linse": "x"}, "unknown argument"),
         ({"check": "backward", "cell": "tanh_rnn"}, "lines: this argument is missing"),
@@ -580,8 +680,19 @@ CARRY = {"check": "backward", "cell": "tanh_rnn", "lines": "dh[t] = W_hh.T @ da[
         ({**DEPENDS_ON, "on": ["W_f", "h[t+9]"]}, "nothing to look at (found 'h[t+9]'"),
         ({**DEPENDS_ON, "of": "h[t+9]", "on": ["W_f"]}, "nothing to look at"),
         ({**DEPENDS_ON, "on": []}, "nothing to look at"),
+        ({**DEPENDS_ON, "on": ["h[t]"]}, "not asked about itself"),
+        ({**DEPENDS_ON, "of": "h[j]", "on": ["h[t]"]}, "j is every step"),
+        ({**TERMS, "of": "h[j]", "equals": "2"}, "j is every step"),
+        ({**TERMS, "of": "h[t]", "equals": "T-j"}, "j is every step"),
+        ({**COUNT, "counts": []}, "nothing to count"),
+        ({**COUNT, "counts": ["h"], "end": "h[t]"}, "a path leads somewhere"),
+        ({"check": "cost", "cell": "lstm", "of": ["forward"], "bound": "T", "grows": ["T", "T"]}, "named twice"),
+        ({"check": "cost", "cell": "lstm", "of": ["forward"] * 2, "bound": "T", "grows": ["T"]}, "named twice"),
+        ({"check": "shape", "factors": ["W: D x H"], "gives": "D x H"}, "2 to 8 factors"),
+        ({"check": "definition", "why": " "}, "why: this is empty"),
+        ({"check": "proof", "cell": "tanh_rnn", "obligations": ["P3/W_hh"], "so": " "}, "so: this is empty"),
         ({"check": "shape", "factors": ["a: H x H x H"], "gives": "H x H"}, "not a shape"),
-        ({"check": "shape", "factors": ["a: H x H"] * 99, "gives": "H x H"}, "1 to 8 factors"),
+        ({"check": "shape", "factors": ["a: H x H"] * 99, "gives": "H x H"}, "2 to 8 factors"),
         ({"check": "loss", "formula": "open('x')", "that": "defined"}, "loss: formula"),
         ({"check": "loss", "formula": "y[t]\nz[t] = y[t]", "that": "defined"}, "one formula"),
         ({"check": "truncation", "form": "chunks", "that": "everything"}, "that: unknown"),

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sympy import Rational
+
 from derive.adjoint import Backward
 from derive.handwritten.claims import agrees, has_truth
 from derive.handwritten.explicit import ExplicitTruth, Floats
@@ -31,13 +33,22 @@ class Understanding:
 class Bench:
     """A random network in floating point, on which readings are compared: quick, and never the last word.
 
-    Every size is ``size``, or, where they are ``distinct``, one more than that of the letter before.
+    Every size is ``size``, or, where they are ``distinct``, one more than that of the letter before.  ``told`` is what
+    T is where it stands as a number: an identity in T holds for any, and a polynomial that is zero at a few does not.
     """
 
     def __init__(
-        self, text: Text, backward: Backward, *, steps: int = 3, size: int = 2, seed: int = 0, distinct: bool = False
+        self,
+        text: Text,
+        backward: Backward,
+        *,
+        steps: int = 3,
+        size: int = 2,
+        seed: int = 0,
+        distinct: bool = False,
+        told: Rational | None = None,
     ) -> None:
-        self.text, self.backward, self.steps = text, backward, steps
+        self.text, self.backward, self.steps, self.told = text, backward, steps, told
         self.sizes = {x: size + (i if distinct else 0) for i, x in enumerate(text.script.cell.dimensions)}
         self.random = random.Random(seed)
         self.values: dict[Any, float] = {}
@@ -50,7 +61,9 @@ class Bench:
     def reading(self, how: Understanding) -> ExplicitReading:
         """The file as it is understood, on this network."""
         if how.loss not in self.truths:
-            self.truths[how.loss] = ExplicitTruth(self.backward, how.loss, Floats(), self.steps, self.sizes, self.make)
+            truth = ExplicitTruth(self.backward, how.loss, Floats(), self.steps, self.sizes, self.make)
+            truth.told = self.told
+            self.truths[how.loss] = truth
         return ExplicitReading(self.text, self.truths[how.loss], how.meanings, how.conventions)
 
     def is_right(self, line: Line, how: Understanding, reading: ExplicitReading | None = None) -> bool:

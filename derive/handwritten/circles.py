@@ -14,7 +14,7 @@ from derive.errors import CellError
 from derive.handwritten.indices import Indices
 from derive.handwritten.lines import Line, Script
 from derive.handwritten.times import EVERY, When
-from derive.syntax import Call, Indexed, Name, Tree, children
+from derive.syntax import Call, Indexed, Name, Tree, children, walk
 
 __all__ = ["check_circles"]
 
@@ -39,6 +39,8 @@ class Arrow(NamedTuple):
 
 def check_circles(script: Script, indices: Indices) -> None:
     """Refuse lines that need themselves; raises :class:`CellError` that shows the circle."""
+    for line in script.lines:
+        _check_jacobian(line)
     lines = {_node(line): line for line in script.lines if line.target.role != "jacobian"}
     arrows = [a for line in lines.values() for a in _arrows(line, script, indices, lines)]
     for node, line in lines.items():
@@ -46,6 +48,15 @@ def check_circles(script: Script, indices: Indices) -> None:
             shown = " needs ".join(lines[n].text.partition("=")[0].strip() for n in _round(node, arrows))
             wanted = "an equation that does not come back to its own left side; a recursion goes one way, by [t+1]"
             raise CellError("equations go in a circle", line.equation.position, found=shown, expected=wanted)
+
+
+def _check_jacobian(line: Line) -> None:
+    """Refuse a Jacobian that is said to be something made of itself."""
+    left = line.equation.target
+    for tree in walk(line.value) if line.target.role == "jacobian" else ():
+        if tree == left:
+            found = f"{line.text.partition('=')[0].strip()} on both sides"
+            raise CellError("equations go in a circle", tree.position, found=found, expected="its factors")
 
 
 def _node(line: Line) -> Node:

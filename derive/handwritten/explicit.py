@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sympy import Expr, Integer, pi
+from sympy import Expr, Integer, Rational, pi
 
 from derive.adjoint import Backward
 from derive.algebra import CLOSED
@@ -125,6 +125,7 @@ class ExplicitTruth(Truth):
     ) -> None:
         super().__init__(backward, loss, Grid(algebra, sizes))
         self.count, self.sizes, self.make, self.algebra = steps, sizes, make, algebra
+        self.told: Rational | None = None  # what T is as a number, where it is not to be the count
 
     def moved(self, time: int, by: int) -> int:
         """A time ``by`` steps later."""
@@ -193,4 +194,4 @@ class ExplicitTruth(Truth):
 
     def steps(self) -> Vec:
         """T."""
-        return self.domain.number(Integer(self.count))
+        return self.domain.number(Integer(self.count) if self.told is None else self.told)

@@ -41,6 +41,13 @@ class Arguments:
         """A text."""
         return self._value(key, default, str, "text")
 
+    def sentence(self, key: str) -> str:
+        """A text that says something."""
+        said = self.text(key)
+        if not said.strip():
+            raise ClaimError("this is empty", field=key, expected="a sentence")
+        return said
+
     def choice(self, key: str, known: Collection[str], default: Any = _NONE) -> str:
         """One of some words."""
         word = self._value(key, default, str, ", ".join(known))

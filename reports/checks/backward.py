@@ -6,6 +6,7 @@ A statement about gradients is written as its author would (``dh[t] = W_hh.T @ d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ _LOSSES = ("every", "last")
 
 
 def check_backward(given: Mapping[str, Any]) -> Evidence:
-    """``cell``, ``lines``, and, if the lines depend on it, ``loss``: of every step, or of the last alone.
+    """``cell``, ``lines``, and ``loss``: "every" step's, or, which has to be said, of the "last" alone.
 
     With ``complete`` the lines are said to give the gradient of every parameter.
 
@@ -44,9 +45,30 @@ def check_backward(given: Mapping[str, Any]) -> Evidence:
     if not verification.wrong and not any(line.level or line.status == "not decided" for line in verification.lines):
         wanted = "a line about a derivative, a Jacobian or a value of the cell"
         raise ClaimError("these lines only define names, and claim nothing", field="lines", expected=wanted)
+    if loss is None and "last step" in verification.loss:
+        wanted = 'loss = "last", or lines that hold with a loss at every step'
+        raise ClaimError("the lines hold for a loss of the last step alone", field="loss", expected=wanted)
+    _check_used(verification)
     if complete and verification.missing and verification.holds:
         return _incomplete(verification)
     return _evidence(verification)
+
+
+def _check_used(verification: Verification) -> None:
+    """Refuse a name that is introduced and read nowhere: whatever it is said to be, nothing would be judged."""
+    for line in verification.lines:
+        name = re.split(r"[\[=\s]", line.text.strip(), maxsplit=1)[0]
+        others = " ".join(other.text.partition("=")[2] for other in verification.lines)
+        if _only_names(line) and not re.search(rf"\b{re.escape(name)}\b", others):
+            wanted = "a line that reads it, or a name that says what it is, such as dh[t]"
+            raise ClaimError(
+                "nothing reads this name, so nothing is said about it", field="lines", found=name, expected=wanted
+            )
+
+
+def _only_names(line: VerifiedLine) -> bool:
+    """Whether a line introduces a name of its author's own, for which there is no truth."""
+    return line.status == "definition" and not line.level
 
 
 def _incomplete(verification: Verification) -> Evidence:
@@ -94,7 +116,9 @@ def _proven(verification: Verification) -> Parts:
     alone = len(verification.lines) == 1
     ran = f" Run as {'it stands' if alone else 'they stand'} at T = 3, {'it gives' if alone else 'they give'} the"
     ran = f"{ran} unrolled network's gradients." if verification.ran else ""
-    said = f"{'The line is' if alone else 'Every line is'} proven {how}, under {verification.loss}.{ran}"
+    names = any(_only_names(line) for line in verification.lines)
+    which = "Every line but those that only introduce a name is" if names else "Every line is"
+    said = f"{'The line is' if alone else which} proven {how}, under {verification.loss}.{ran}"
     return prose(said, verification.cell.parameters)
 
 

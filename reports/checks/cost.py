@@ -34,6 +34,9 @@ QUANTITIES = {
     "parameters": "numbers of the parameters, and as many of their gradients",
     "one step": "numbers of one step: all that the forward pass alone has to hold",
 }
+_WORK = ("forward", "backward")  # of the whole sequence, however it is cut: chunks save memory, not work
+# Where a cell has no products, or none of some size, what is done entry by entry is all there is: it decides, and is
+# shown where it makes a difference.
 _SENSES = ("at most", "exactly", "equal")
 
 
@@ -41,8 +44,8 @@ def check_cost(given: Mapping[str, Any]) -> Evidence:
     """``cell``, ``of`` (names of quantities, summed), ``bound`` ("T*H**2"), ``grows`` (letters; the others are held).
 
     ``sense`` is "at most" (an upper bound, what O means), "exactly" (of the same order) or "equal" (the same number,
-    coefficients and all, for which ``grows`` is left out); ``chunk`` is the letter of the steps
-    that are stored at a time; ``assume`` is a list such as "H <= T".
+    coefficients and all, for which ``grows`` is left out); ``chunk`` is the letter of the steps that are held at a time
+    (multiply-adds are still those of all T); ``assume`` is a list such as "H <= T".
 
     >>> check_cost({"cell": "tanh_rnn", "of": ("forward",), "bound": "T*H**2", "grows": ("T", "H")}).holds
     True
@@ -59,13 +62,22 @@ def check_cost(given: Mapping[str, Any]) -> Evidence:
     bound = read_bound(arguments.text("bound"), letters)
     assume = _assumed(arguments.words("assume", default=()), letters, grows)
     arguments.done()
+    if len(set(grows)) < len(grows) or len(set(of)) < len(of):
+        raise ClaimError("named twice", field="of" if len(set(grows)) == len(grows) else "grows", expected="each once")
     if not of or not (grows or sense == "equal"):
         raise ClaimError("nothing to compare", field="of" if not of else "grows", expected="at least one name")
     if chunk and (chunk in ("T", "B", *cell.dimensions) or not chunk.isidentifier() or len(chunk) > 8):
         raise ClaimError("a letter of its own", field="chunk", found=chunk, expected="such as k")
-    total = _total(cell, of, chunk)
-    comparison = Comparison(total, bound, grows, assume, letters)
-    return comparison.equal() if sense == "equal" else comparison.evidence(exactly=sense == "exactly")
+    if sense == "equal":
+        return Comparison(_total(cell, of, chunk), bound, grows, assume, letters).equal()
+    found, whole = (
+        Comparison(total, bound, grows, assume, letters).evidence(exactly=sense == "exactly")
+        for total in (
+            _total(cell, of, chunk),
+            _total(cell, (*of, *(f"{name} entrywise" for name in _WORK if name in of)), chunk),
+        )
+    )
+    return found if found.holds is whole.holds else whole
 
 
 def _assumed(texts: tuple[str, ...], letters: tuple[str, ...], grows: tuple[str, ...]) -> dict[str, str]:
@@ -83,8 +95,11 @@ def _assumed(texts: tuple[str, ...], letters: tuple[str, ...], grows: tuple[str,
 
 def _total(cell: Cell, of: tuple[str, ...], chunk: str) -> Expr:
     known = _quantities(cell)
-    total = expand(sum((known[name] for name in of), Integer(0)))
-    return total.subs(T, size_symbol(chunk)) if chunk else total
+    held = [
+        known[name].subs(T, size_symbol(chunk)) if chunk and name.partition(" ")[0] not in _WORK else known[name]
+        for name in of
+    ]
+    return expand(sum(held, Integer(0)))
 
 
 @lru_cache(maxsize=64)
@@ -101,6 +116,8 @@ def _quantities(cell: Cell) -> Mapping[str, Expr]:
     return {
         "forward": cost.forward,
         "backward": cost.backward,
+        "forward entrywise": cost.forward_entrywise,
+        "backward entrywise": cost.backward_entrywise,
         "stored": cost.stored,
         "states": cost.states,
         "input values": T * B * inputs,

@@ -26,7 +26,7 @@ def check_definition(given: Mapping[str, Any]) -> Evidence:
     True
     """
     arguments = Arguments(given)
-    why = arguments.text("why")
+    why = arguments.sentence("why")
     names = arguments.words("names", default=())
     cell = arguments.cell() if names else None
     arguments.done()

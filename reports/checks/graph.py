@@ -47,25 +47,26 @@ def check_graph(given: Mapping[str, Any]) -> Evidence:
     asked = Asked(cell, arguments)
     ask = _THAT[that](asked)
     arguments.done()
-    for steps in range(1, STEPS + 1):
+    most = max(STEPS, len(cell.states) + 2)  # a dependence through every state needs as many steps to show
+    for steps in range(1, most + 1):
         for t in _times(when, steps):
             wrong = ask(unrolled(cell, steps, loss), t)
             if wrong is not None:
                 return Evidence(False, "proven, at a size", (*_where(steps, t if asked.at_t else 0), *wrong))
     if not asked.looked or asked.unseen:
-        never = ", ".join(sorted(f"{r.name}[{r.time}]" for r in asked.unseen)) or that
-        wanted = f"names and times that are in a network of up to {STEPS} steps"
+        never = ", ".join(sorted(r.text for r in asked.unseen)) or that
+        wanted = f"names and times that are in a network of up to {most} steps"
         raise ClaimError("there is nothing to look at", field="that", found=never, expected=wanted)
-    return Evidence(True, "proven, at a size", _held(cell, that, when), _drawn(cell, that))
+    return Evidence(True, "proven, at a size", _held(cell, that, when, most), _drawn(cell, that))
 
 
-def _held(cell: Cell, that: str, when: str) -> Parts:
+def _held(cell: Cell, that: str, when: str, most: int) -> Parts:
     """What was looked at."""
     if that == "edges":
         return ("These are all of its edges, and no others.",)
     often: Parts = (", ", Math(when)) if when != "every t" else ()
     network: Parts = ("Looked at in the unrolled network of ", Code(cell.name))
-    return (*network, " for every ", Math("T"), f" up to {STEPS}", *often, ".")
+    return (*network, " for every ", Math("T"), f" up to {most}", *often, ".")
 
 
 def _times(when: str, steps: int) -> Iterator[int]:
@@ -118,7 +119,7 @@ def _feedforward(asked: Asked) -> Ask:
 
 
 def _reads(asked: Asked) -> Ask:
-    of, names = asked.reference("of"), asked.references("names")
+    of, names = asked.reference("of"), asked.references("names", every=True)
     only = asked.arguments.flag("only")
 
     def ask(network: Network, t: int) -> Parts | None:
@@ -153,7 +154,9 @@ def _readers(asked: Asked) -> Ask:
 
 def _depends(yes: bool) -> Callable[[Asked], Ask]:
     def question(asked: Asked) -> Ask:
-        of, on = asked.reference("of"), asked.references("on")
+        of, on = asked.reference("of"), asked.references("on", every=True)
+        if of in on:
+            raise ClaimError("a value is not asked about itself", field="on", found=of.text, expected="another value")
         after = asked.arguments.flag("after")
 
         def ask(network: Network, t: int) -> Parts | None:
@@ -183,6 +186,8 @@ def _depends(yes: bool) -> Callable[[Asked], Ask]:
 
 def _count(asked: Asked) -> Ask:
     start, end = asked.reference("start"), asked.reference("end")
+    if start == end:
+        raise ClaimError("a path leads somewhere", field="end", found=end.text, expected="another place than its start")
     counts, equals = asked.names("counts"), asked.number_text(asked.arguments.text("equals"), "equals")
 
     def ask(network: Network, t: int) -> Parts | None:

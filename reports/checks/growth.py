@@ -172,8 +172,13 @@ class Comparison:
         if count_grows:
             said = ("The count has the term ", Math(term.latex), ", which outgrows ", bound)
         else:
-            said = ("The bound ", bound, " outgrows what is counted")
-        said = (*said, " as ", *joined(list(moving), last=" and "), f" {verb}", *self.held(), ".")
+            said = (
+                "The bound ",
+                bound,
+                " outgrows what is counted" if self.terms else " is above zero, and nothing is counted",
+            )
+        along: Parts = (" as ", *joined(list(moving), last=" and "), f" {verb}") if moving else ()
+        said = (*said, *along, *self.held(), ".")
         return Evidence(False, "counted, every size", said, (counted, self.table(speeds)))
 
     def held(self) -> Parts:
@@ -200,7 +205,7 @@ class Comparison:
 
 
 def _sum(terms: Sequence[Term]) -> str:
-    return " + ".join(term.latex for term in terms)
+    return " + ".join(term.latex for term in terms) or "0"
 
 
 def _collected(terms: Sequence[Term]) -> dict[tuple[tuple[str, int], ...], int]:
@@ -214,7 +219,7 @@ def _collected(terms: Sequence[Term]) -> dict[tuple[tuple[str, int], ...], int]:
 
 def _terms(total: Expr, letters: Sequence[str]) -> tuple[Term, ...]:
     found = []
-    for exponents, coefficient in Poly(total, *map(size_symbol, letters)).terms():
+    for exponents, coefficient in Poly(total, *map(size_symbol, letters)).terms() if total != 0 else ():
         assert coefficient > 0  # a count has no negative terms, which is what makes a term a direction
         found.append(Term(int(coefficient), dict(zip(letters, exponents, strict=True))))
     return tuple(found)

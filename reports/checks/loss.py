@@ -67,9 +67,9 @@ def _entry(text: str, field: str) -> tuple[Expr, tuple[Hypothesis, ...]]:
     if "\n" in text.strip() or "=" in text:
         raise ClaimError("one formula", field=field, found=text, expected="an expression such as p[t] - target[t]")
     try:
-        cell = parse(f"s[t] = s[t-1]*(y[t] + p[t] + target[t])\nz[t] = {text.strip()}", "loss")
+        cell = parse(f"z: O\ns[t] = s[t-1]*(y[t] + p[t] + target[t])\nz[t] = {text.strip()}", "loss")
     except CellError as error:
-        raise ClaimError(str(error).replace("line 2, ", ""), field=field) from None
+        raise ClaimError(str(error).replace("line 3, ", ""), field=field) from None
     found = cell.equations["z"]
     if not found.free_symbols <= _NAMES or found.atoms(type(Y)) - _NAMES:
         other = ", ".join(sorted(str(s) for s in found.free_symbols - _NAMES))

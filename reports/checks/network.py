@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from sympy import Symbol
+from sympy import Expr, Symbol
 
 from derive.adjoint import backward_of
 from derive.cell import Cell
@@ -28,14 +28,15 @@ LOSS: Place = ("Loss", 0)
 class Network:
     """``reads`` maps every place to what it is computed from; ``steps`` is T.
 
-    ``matrix`` names the matrix of a place that is a product, ``functions`` the functions that a place applies.
+    ``matrix`` names the matrix of a place that is a product; ``functions``, by what a place is computed from, the
+    functions around each of its occurrences, which need not be the same: h[t-1] + tanh(h[t-1]).
     """
 
     cell: Cell
     steps: int
     reads: Mapping[Place, tuple[Place, ...]]
     matrix: Mapping[Place, str]
-    functions: Mapping[Place, frozenset[str]]
+    functions: Mapping[Place, Mapping[Place, tuple[tuple[str, ...], ...]]]
 
     @cached_property
     def order(self) -> tuple[Place, ...]:
@@ -99,16 +100,21 @@ class Network:
         """
         found: dict[Place, tuple[int, int]] = {start: (0, 0)}
         for place in self.order:
-            before = [found[at] for at in self.reads[place] if at in found]
+            before = [
+                (found[at][0] + n, found[at][1] + n)
+                for at in self.reads[place]
+                if at in found
+                for n in self.weights(place, at, what)
+            ]
             if before and place != start:
-                own = self.weight(place, what)
-                found[place] = min(low for low, _ in before) + own, max(high for _, high in before) + own
+                found[place] = min(low for low, _ in before), max(high for _, high in before)
         return found.get(end)
 
-    def weight(self, place: Place, what: tuple[str, ...]) -> int:
-        """How many of some names a place is."""
-        of = self.functions.get(place, frozenset())
-        return sum((place[0] == name) + (self.matrix.get(place) == name) + (name in of) for name in what)
+    def weights(self, place: Place, at: Place, what: tuple[str, ...]) -> tuple[int, ...]:
+        """How many of some names there are on the ways into a place from another."""
+        own = sum((place[0] == name) + (self.matrix.get(place) == name) for name in what)
+        around = self.functions.get(place, {}).get(at) or ((),)
+        return tuple(own + sum(applied.count(name) for name in what) for applied in around)
 
 
 @lru_cache(maxsize=64)
@@ -117,7 +123,7 @@ def unrolled(cell: Cell, steps: int, loss: str = "every") -> Network:
     program = backward_of(cell).program
     reads: dict[Place, tuple[Place, ...]] = {}
     matrix: dict[Place, str] = {}
-    functions: dict[Place, frozenset[str]] = {}
+    functions: dict[Place, dict[Place, tuple[tuple[str, ...], ...]]] = {}
     for t in range(1, steps + 1):
         for node in program.nodes:
             place = _place(node.symbol, t)
@@ -126,13 +132,26 @@ def unrolled(cell: Cell, steps: int, loss: str = "every") -> Network:
                 matrix[place] = node.matrix
                 reads[place] += ((node.matrix, 0),)
             elif isinstance(node, Pointwise):
-                functions[place] = frozenset(str(f.func) for f in applications(node.expression))
+                functions[place] = {_place(s, t): found for s, found in _around(node.expression).items()}
         if loss == "every" or t == steps:
             reads[("L", t)] = tuple((name, t) for name in cell.outputs or cell.states)
     reads[LOSS] = tuple(place for place in reads if place[0] == "L")
     for place in [p for found in reads.values() for p in found]:
         reads.setdefault(place, ())
     return Network(cell, steps, reads, matrix, functions)
+
+
+def _around(expression: Expr) -> dict[Symbol, tuple[tuple[str, ...], ...]]:
+    """For each symbol the functions around each of its occurrences."""
+    found: dict[Symbol, dict[tuple[str, ...], None]] = {}
+    waiting: list[tuple[Expr, tuple[str, ...]]] = [(expression, ())]
+    while waiting:
+        e, applied = waiting.pop()
+        if isinstance(e, Symbol):
+            found.setdefault(e, {})[applied] = None
+        inner = (*applied, str(e.func)) if e in applications(e)[-1:] else applied
+        waiting += [(part, inner) for part in e.args]
+    return {s: tuple(ways) for s, ways in found.items()}
 
 
 def _place(symbol: Symbol, t: int) -> Place:

@@ -31,7 +31,7 @@ def check_proof(given: Mapping[str, Any]) -> Evidence:
     """
     arguments = Arguments(given)
     cell, wanted = arguments.cell(), arguments.words("obligations")
-    against, so = arguments.flag("against"), arguments.text("so")
+    against, so = arguments.flag("against"), arguments.sentence("so")
     arguments.done()
     for name in wanted or ("",):
         if not name or not _discharged(cell, name):

@@ -24,6 +24,11 @@ class Reference:
     name: str
     time: str
 
+    @property
+    def text(self) -> str:
+        """As it is written."""
+        return f"{self.name}[{self.time}]" if self.time else self.name
+
     def at(self, values: Mapping[str, int]) -> Place:
         """The place, for given T, t and j."""
         return self.name, linear(self.time, values) if self.time else 0
@@ -63,13 +68,13 @@ class Asked:
         """One reference."""
         return self.read(self.arguments.text(key), key)
 
-    def references(self, key: str) -> list[Reference]:
-        """A list of them."""
-        found = [self.read(text, key) for text in self.arguments.words(key)]
+    def references(self, key: str, *, every: bool = False) -> list[Reference]:
+        """A list of them; with ``every``, j may stand in a time, for every step."""
+        found = [self.read(text, key, every=every) for text in self.arguments.words(key)]
         self.unseen |= set(found)
         return found
 
-    def read(self, text: str, key: str) -> Reference:
+    def read(self, text: str, key: str, *, every: bool = False) -> Reference:
         """A reference from text; raises :class:`ClaimError` for an unknown name or a missing time."""
         match = _REFERENCE.fullmatch(text)
         name = match[1] if match else ""
@@ -80,13 +85,16 @@ class Asked:
         if timed != bool(match[2]):
             raise ClaimError("a time", field=key, found=text, expected=f"{name}[t]" if timed else name)
         if match[2]:
-            self.number_text(match[2], key)
+            self.number_text(match[2], key, every=every)
         return Reference(name, match[2] or "")
 
-    def number_text(self, text: str, key: str) -> str:
+    def number_text(self, text: str, key: str, *, every: bool = False) -> str:
         """A number of steps as text, checked."""
         try:
-            self.at_t |= any(word == "t" for _, word in _linear_terms(text))
+            words = {word for _, word in _linear_terms(text)}
+            self.at_t |= "t" in words
+            if "j" in words and not every:
+                raise ClaimError("j is every step of a list of values", found=text, expected="T, t and whole numbers")
         except ClaimError as error:
             raise error.within(field=key) from None
         return text
@@ -94,7 +102,10 @@ class Asked:
     def names(self, key: str) -> tuple[str, ...]:
         """Names that can be counted on a path: values, losses, matrices, functions."""
         functions = {"tanh", "sigmoid", "relu"}
-        return self.arguments.words(key, sorted({*self.known, *functions}))
+        found = self.arguments.words(key, sorted({*self.known, *functions}))
+        if not found:
+            raise ClaimError("nothing to count", field=key, expected="at least one name")
+        return found
 
     def there(self, network: Network, *places: Place) -> bool:
         """Whether some places are in a network; what is asked of places that never are is not answered."""

@@ -37,8 +37,8 @@ def check_shape(given: Mapping[str, Any]) -> Evidence:
     factors = [_factor(text) for text in arguments.words("factors")]
     wanted = _shape(arguments.text("gives"), "gives")
     arguments.done()
-    if not 1 <= len(factors) <= 8:
-        raise ClaimError("a product", field="factors", found=len(factors), expected="1 to 8 factors")
+    if not 2 <= len(factors) <= 8:
+        raise ClaimError("a product", field="factors", found=len(factors), expected="2 to 8 factors")
     return _evidence(factors, wanted)
 
 

@@ -8,14 +8,13 @@ from reports.measure.cross_check import ENTRIES, is_exact
 from reports.measure.differences import Differences
 from reports.measure.mistakes import Revealed
 from reports.measure.problem import BATCH, STEPS, recurrent_matrices, sizes_of, square_matrices
-from reports.measure.reach import FLOW_SIZE, FLOW_STEPS, Curve
+from reports.measure.reach import FLOW_STEPS, Curve, entries_of
 from reports.measure.truncation import Truncation
 from reports.measure.whole import Measured, check, measure
 
 __all__ = [
     "BATCH",
     "ENTRIES",
-    "FLOW_SIZE",
     "FLOW_STEPS",
     "STEPS",
     "Curve",
@@ -26,6 +25,7 @@ __all__ = [
     "Revealed",
     "Truncation",
     "check",
+    "entries_of",
     "is_exact",
     "measure",
     "recurrent_matrices",

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 import numeric
+from derive.cell import Cell
 from derive.derivation import Derivation
 from reports.measure.problem import Array, draw_problem, sizes_of, square_matrices
 
-__all__ = ["FLOW_SIZE", "FLOW_STEPS", "Curve", "curves"]
+__all__ = ["FLOW_STEPS", "Curve", "curves", "entries_of"]
 
-FLOW_STEPS, FLOW_SIZE = 60, 12
+FLOW_STEPS, FLOW_SIZE, MOST_ENTRIES = 60, 12, 48
 PRODUCT_LAGS = (1, 3, 6, 10, 15, 21, 28, 36, 47, 60)
 
 #: The smallest and the largest scale that are tried, how many between, and how often the interval is halved.
@@ -80,13 +81,21 @@ def curves(engine: Any, derivation: Derivation, seed: int) -> tuple[Curve, ...]:
     return tuple(c for c in found if c is not None)
 
 
+def entries_of(cell: Cell) -> int:
+    """Entries of each state in these networks: :data:`FLOW_SIZE`, or fewer where there are many states.
+
+    The singular values are those of all states together, and take the cube of their number.
+    """
+    return max(1, min(FLOW_SIZE, MOST_ENTRIES // len(cell.states)))
+
+
 class _Work:
     """One network, its recurrent matrices to be scaled."""
 
     def __init__(self, engine: Any, matrices: Sequence[str], seed: int) -> None:
         cell, self.engine, self.seed = engine.cell, engine, seed
         letters = {cell.axes[state] for state in cell.states}
-        self.sizes = {x: FLOW_SIZE if x in letters else n for x, n in sizes_of(tuple(cell.dimensions)).items()}
+        self.sizes = {x: entries_of(cell) if x in letters else n for x, n in sizes_of(tuple(cell.dimensions)).items()}
         self.params = engine.init(seed=seed, **self.sizes)
         self.matrices = tuple(m for m in matrices if np.abs(np.linalg.eigvals(self.params[m])).max() > 0)
         self.zero = {name: np.zeros((1, self.sizes[cell.axes[name]])) for name in cell.states}

@@ -52,7 +52,7 @@ class Measured:
 
 def check(derivation: Derivation, seed: int) -> Measured:
     """Run the cross-check alone."""
-    engine = numeric.Engine(derivation.cell)
+    engine = numeric.Engine(derivation.cell, fast=False)  # as below
     sizes = sizes_of(tuple(derivation.cell.dimensions))
     problem = draw_problem(engine, sizes, STEPS, BATCH, seed, spread=0.7)
     shown = {"T": STEPS, "B": BATCH, **sizes}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import numeric
+from derive.claims import ClaimError
 from derive.latex import name_latex
 from numeric.arguments import Array
 from reports.checks.arguments import Arguments
@@ -22,8 +23,10 @@ from reports.measurements.network import Network, Recipe, extent, read_recipe
 
 __all__ = ["measure_flow", "measure_mitigation", "measure_product"]
 
+ROOM = 8  # powers of ten by which a rounding error may grow, and still not be seen
+MOST = 10**10  # what products of Jacobians may cost
 HELD = 1e-6  # how far a state may be driven from a fixed point
-SPREAD = 1.05  # nothing here is more than rounding apart, carried through sixty steps of a chaotic network at most
+SPREAD = 1.05  # nothing here is more than rounding apart, and what rounding decides is refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,12 @@ class _Flow:
     @property
     def decades(self) -> float:
         return float((self.logs[-1] - self.logs[0]) / np.log(10))
+
+    @property
+    def rise(self) -> float:
+        """The most by which the norm grows from one lag to a later one, in powers of ten."""
+        logs = self.logs[np.isfinite(self.logs)]
+        return float((logs - np.minimum.accumulate(logs)).max(initial=0.0) / np.log(10))
 
     @property
     def bend(self) -> float:
@@ -91,6 +100,25 @@ def _decades(value: float, says: str) -> Number:
 
 def _flow(recipe: Recipe, seed: int, steps: int, still: bool) -> _Flow:
     net = recipe.draw(seed, steps)
+    found = _flow_of(net, recipe, seed, still)
+    if not still and found.rise > ROOM:
+        _check_same(found.decades, _flow_of(_nudged(net), recipe, seed, still).decades)
+    return found
+
+
+def _nudged(net: Network) -> Network:
+    """The same network, its parameters larger by a few rounding errors."""
+    return replace(net, params={name: w * (1 + 2.0**-50) for name, w in net.params.items()})
+
+
+def _check_same(one: float, other: float) -> None:
+    """Raise ValueError where a few rounding errors make another number: the network is chaotic for so many steps."""
+    if not abs(one - other) <= 0.01 * max(1.0, abs(one)):
+        raise ValueError("rounding errors grow until they decide what is measured; take fewer steps")
+
+
+def _flow_of(net: Network, recipe: Recipe, seed: int, still: bool) -> _Flow:
+    steps = net.steps
     first, theory = recipe.cell.states[0], float("nan")
     initial, inputs = net.initial, net.inputs
     if still:
@@ -144,6 +172,10 @@ def measure_product(given: Arguments) -> Measurement:
     recipe = read_recipe(given)
     steps, seeds = given.whole("steps", 2, 400, 60), given.whole("seeds", 1, 20, 5)
     given.done()
+    rows = sum(recipe.sizes[recipe.cell.axes[name]] for name in recipe.cell.states)
+    if rows**3 * steps * seeds > MOST:
+        wanted = f"entries of the states, cubed, times steps and networks, of at most {MOST:,}"
+        raise ClaimError("this would take too long", field="size", found=recipe.size, expected=wanted)
     logs = np.array([_singular(recipe, seed, steps) for seed in range(seeds)]) / steps  # (seeds, n)
     told: Parts = (*recipe.told, "; ", Math(f"T - t = {steps}"), f", {seeds} networks. Rates in nats a step.")
     return Measurement(
@@ -161,11 +193,17 @@ def measure_product(given: Arguments) -> Measurement:
 def _rate(value: float, says: str, form: str = "+.3f") -> Number:
     """A number that may be zero but for rounding; then only its size is told."""
     if abs(value) < 1e-10:
-        return measured(max(abs(value), 1e-15), ROUNDING, "scientific", f"{says} (size of rounding)")
-    return measured(value, SPREAD, form, says)
+        return measured(max(abs(value), 1e-15), ROUNDING, "scientific", f"{says} (size of rounding)", signed=True)
+    return measured(value, SPREAD, form, says, signed=True)
 
 
 def _singular(recipe: Recipe, seed: int, steps: int) -> Array:
     net = recipe.draw(seed, steps)
-    found = numeric.jacobian_product(net.engine, net.params, net.inputs, **net.given)
-    return found.log_singular[0]
+    found = _singular_of(net)
+    if found.max() > ROOM * np.log(10):
+        _check_same(found[0] / steps, _singular_of(_nudged(net))[0] / steps)
+    return found
+
+
+def _singular_of(net: Network) -> Array:
+    return numeric.jacobian_product(net.engine, net.params, net.inputs, **net.given).log_singular[0]

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+import derive
 import numeric
 from derive.claims import ClaimError
+from derive.cost import count_cost, evaluated
 from numeric.arguments import Array
 from reports.checks.arguments import Arguments
 from reports.document import Math, Parts
@@ -25,6 +27,7 @@ from reports.measurements.network import Recipe, read_recipe
 __all__ = ["measure_learning"]
 
 BATCH, TESTS, MOST = 16, 200, 20_000
+STEPS, WORK = 200_000, 10**10  # of all training together
 SMALL, LARGE = 10.0, 1.5  # how far another machine's training may lead: small errors far, none learned hardly
 
 
@@ -92,6 +95,10 @@ def measure_learning(given: Arguments) -> Measurement:
     if updates * seeds * (1 + (-(-steps // k) if k else 0)) > MOST:
         wanted = f"at most {MOST:,} updates in all, one a chunk"
         raise ClaimError("this would take too long", field="updates", found=updates, expected=wanted)
+    runs = updates * seeds * (2 if k else 1)
+    if runs * steps > STEPS or runs * _work(recipe, steps) > WORK:
+        wanted = f"at most {STEPS:,} steps of training in all, and {WORK:,} multiply-adds"
+        raise ClaimError("this would take too long", field="updates", found=updates, expected=wanted)
     task = _Task(recipe, steps, delay, decay)
     whole = sorted(task.learned(seed, None, updates, rate) for seed in range(seeds))
     numbers = _errors("whole", whole, "full gradient")
@@ -101,6 +108,12 @@ def measure_learning(given: Arguments) -> Measurement:
         says = f"the least that the last {k} inputs alone allow"
         numbers["short"] = measured(task.short(k), 1.0, ".2f", says)
     return Measurement(numbers, _told(task, seeds, updates))
+
+
+def _work(recipe: Recipe, steps: int) -> int:
+    """Multiply-adds of one gradient of a batch."""
+    cost = count_cost(derive.differentiate(recipe.cell).backward)
+    return evaluated(cost.forward + cost.backward, {"T": steps, "B": BATCH, **recipe.sizes})
 
 
 def _errors(name: str, found: list[float], how: str) -> dict[str, Number]:

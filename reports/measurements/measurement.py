@@ -19,11 +19,15 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Number:
-    """One number: what it is in words, and what theory expects it to be, where theory says anything."""
+    """One number: what it is in words, and what theory expects it to be, where theory says anything.
+
+    ``signed`` says that it may be below zero, as counts, norms and times may not.
+    """
 
     quantity: Quantity
     says: Parts
     expected: Quantity | None = None
+    signed: bool = False
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -52,11 +56,17 @@ def counted(value: int, *says: object, expected: int | None = None) -> Number:
 
 
 def measured(
-    value: float, spread: float, form: str, *says: object, expected: float | None = None, apart: float = 0.0
+    value: float,
+    spread: float,
+    form: str,
+    *says: object,
+    expected: float | None = None,
+    apart: float = 0.0,
+    signed: bool = False,
 ) -> Number:
     """A number that may differ by the factor ``spread``; what is expected may by ``apart``, if that is said."""
     wanted = None if expected is None else Quantity(float(expected), apart or spread, form)
-    return Number(Quantity(float(value), spread, form), says, wanted)  # type: ignore[arg-type]
+    return Number(Quantity(float(value), spread, form), says, wanted, signed)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

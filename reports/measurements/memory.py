@@ -17,6 +17,7 @@ import numpy as np
 import derive
 import numeric
 from derive.cell import Cell
+from derive.claims import ClaimError
 from derive.cost import count_cost, evaluated
 from numeric.arguments import Array
 from reports.checks.arguments import Arguments
@@ -26,7 +27,7 @@ from reports.measurements.network import extent, read_recipe
 
 __all__ = ["measure_memory", "measure_tape"]
 
-BYTES, LONGER, SPREAD = 8, 8, 1.3
+BYTES, LONGER, SPREAD, MOST = 8, 8, 1.3, 2 * 10**8
 SEGMENT = 25  # steps that are computed again at once
 
 
@@ -80,6 +81,10 @@ def measure_memory(given: Arguments) -> Measurement:
     steps, k, batch = given.whole("steps", 50, 1000, 100), given.whole("k", 1, 100, 20), given.whole("batch", 1, 64, 16)
     given.done()
     setting = _Setting(recipe.cell, recipe.sizes, batch)
+    if (held := _stored(setting, LONGER * steps)) > MOST:
+        raise ClaimError(
+            "this would hold too much", field="steps", found=steps, expected=f"{MOST:,} bytes, not {held:,}"
+        )
     full = [setting.peak(n) for n in (steps, LONGER * steps)]
     numbers = {
         **_whole(setting, [peak for peak, _ in full], steps),

@@ -7,6 +7,7 @@ number times a name.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from reports.measurements.measurement import Measurement, Number
 
 __all__ = ["Relation", "Side", "decide", "read_relation"]
 
+LARGEST = 1e18  # the largest number that a relation may name
 SIGNS = ("<=", ">=", "==", "<", ">")
 
 _SIDE = re.compile(r"\s*(?:(?P<factor>-?\d+(?:\.\d+)?(?:e-?\d+)?))?\s*(?P<times>\*)?\s*(?P<name>[a-z][a-z0-9_]*)?\s*")
@@ -35,6 +37,15 @@ class Side:
         if not self.name:
             return self.factor, self.factor
         low, high = sorted(self.factor * x for x in numbers[self.name].interval)
+        return low, high
+
+    def span(self, numbers: Mapping[str, Number]) -> tuple[float, float]:
+        """What it could be whatever is measured: a count or a norm is not below zero."""
+        if not self.name:
+            return self.factor, self.factor
+        number = numbers[self.name]
+        ends = -math.inf if number.signed or number.quantity.value < 0 else 0.0, math.inf
+        low, high = sorted(self.factor * x for x in ends)
         return low, high
 
 
@@ -65,6 +76,11 @@ def read_relation(text: str) -> Relation:
         wanted = f"two sides with one of {', '.join(SIGNS)} between them, such as chunks < 0.5 * whole"
         raise ClaimError("this is no relation", field="relation", found=text, expected=wanted)
     left, right = (side for side in sides if side)
+    if left.name == right.name or not all(0 < abs(s.factor) <= LARGEST for s in (left, right) if s.name):
+        wanted = f"two different numbers, neither times zero or more than {LARGEST:g}"
+        raise ClaimError("this relation cannot fail", field="relation", found=text, expected=wanted)
+    if max(abs(left.factor), abs(right.factor)) > LARGEST:
+        raise ClaimError("out of range", field="relation", found=text, expected=f"numbers up to {LARGEST:g}")
     return Relation(left, match["sign"], right, " ".join(text.split()))
 
 
@@ -94,6 +110,9 @@ def decide(relation: Relation, found: Measurement) -> bool | None:
             raise ClaimError(
                 "nothing of this name is measured", field="relation", found=name, expected=wanted, near=near
             )
+    if _cannot_fail(relation, found.numbers):
+        wanted = "a relation that some measurement would break"
+        raise ClaimError("this relation cannot fail", field="relation", found=relation.text, expected=wanted)
     (a, b), (c, d) = relation.left.interval(found.numbers), relation.right.interval(found.numbers)
     match relation.sign:
         case "<":
@@ -105,3 +124,9 @@ def decide(relation: Relation, found: Measurement) -> bool | None:
         case ">=":
             return True if a >= d else False if b < c else None
     return True if a == b == c == d else False if b < c or d < a else None
+
+
+def _cannot_fail(relation: Relation, numbers: Mapping[str, Number]) -> bool:
+    """Whether a relation holds for whatever its numbers could be."""
+    (a, b), (c, d) = relation.left.span(numbers), relation.right.span(numbers)
+    return {"<": b < c, "<=": b <= c, ">": a > d, ">=": a >= d, "==": False}[relation.sign]

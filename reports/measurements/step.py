@@ -34,11 +34,12 @@ def measure_step(given: Arguments) -> Measurement:
     if not recipe.cell.parameters:
         raise ClaimError("nothing to update: the cell has no parameters", field="cell", found=recipe.cell.name)
     found = np.array([_one(recipe.draw(seed, steps, BATCH), seed, rate, clip) for seed in range(seeds)])
+    # a loss that is no number any more was raised too
     norm, moved, after, moved_clipped, after_clipped, turned = found.T
     numbers = {
         "networks": counted(seeds, "networks"),
-        "raised": _many(after > 1, "networks in which the update raised the loss"),
-        "raised_clipped": _many(after_clipped > 1, "networks in which the clipped update raised the loss"),
+        "raised": _many(~(after <= 1), "networks in which the update raised the loss"),
+        "raised_clipped": _many(~(after_clipped <= 1), "networks in which the clipped update raised the loss"),
         "norm": _size(np.median(norm), "norm of the gradient, median"),
         "largest_norm": _size(norm.max(), "norm of the gradient, largest"),
         "moved": _size(moved.max(), "length of the update against the norm of the weights, largest"),

@@ -48,7 +48,7 @@ def measure_truncation(given: Arguments) -> Measurement:
     }
     if np.any(own) and np.any(full):
         cosine = float(own @ full / (np.linalg.norm(own) * np.linalg.norm(full)))
-        numbers["cosine"] = measured(cosine, 1.05, ".3f", "cosine of the angle between the two gradients")
+        numbers["cosine"] = measured(cosine, 1.05, ".3f", "cosine of the angle between the two gradients", signed=True)
     kind = "a window of" if window else "chunks of"
     told: Parts = (*recipe.told, "; ", Math(f"T = {steps}"), f", {kind} ", Math(f"k = {k}"), f" steps, seed {seed}")
     return Measurement(numbers, (*told, ". Errors are relative."), (_by_parameter(cut, whole),))

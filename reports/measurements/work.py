@@ -15,6 +15,7 @@ from typing import Any
 from sympy import Expr
 
 import derive
+from derive.claims import ClaimError
 from derive.cost import Cost, count_cost, evaluated
 from numeric.truncated import windows
 from reports.checks.arguments import Arguments
@@ -24,7 +25,7 @@ from reports.measurements.network import Recipe, read_recipe
 
 __all__ = ["measure_time", "measure_work"]
 
-REPEATS = 3
+REPEATS, MOST = 3, 2 * 10**8
 
 
 def measure_work(given: Arguments) -> Measurement:
@@ -33,6 +34,9 @@ def measure_work(given: Arguments) -> Measurement:
     steps, k = given.whole("steps", 2, 1000, 240), given.whole("k", 1, 100, 12)
     given.done()
     count = _Counter(recipe)
+    if count.cut(steps, 1, min(k, steps)) > MOST:
+        wanted = f"at most {MOST:,} multiply-adds in all windows"
+        raise ClaimError("this would take too long", field="k", found=k, expected=wanted)
     spent = _times(recipe, steps, {"whole": None, "chunks": k, "window": (1, k)})
     whole, chunks, window = count.whole(steps), count.cut(steps, k, k), count.cut(steps, 1, k)
     edges = math.ceil(steps / k) - 1
@@ -153,6 +157,6 @@ def measure_time(given: Arguments) -> Measurement:
         "time": _time(spent["short"], Math(f"T = {steps}")),
         "time_longer": _time(spent["long"], Math(f"T = {long}")),
         "time_wider": _time(spent["wide"], Math(f"T = {steps}"), ", states of twice the size"),
-        "exponent": measured(exponent, 1.35, ".1f", "exponent of T in the time", expected=1.0, apart=1.0),
+        "exponent": measured(exponent, 1.35, ".1f", "exponent of T in the time", expected=1.0, apart=1.0, signed=True),
     }
     return Measurement(numbers, (*recipe.told, ", one sequence."))

@@ -11,7 +11,7 @@ from derive.derivation import Derivation
 from derive.latex import name_latex
 from reports.document import Figure, Math, Paragraph, Parts, Quantity, Table
 from reports.figures import norm_figure, spectrum_figure
-from reports.measure import FLOW_SIZE, FLOW_STEPS, Curve, Measured, square_matrices
+from reports.measure import FLOW_STEPS, Curve, Measured, entries_of, square_matrices
 from reports.parts.pictures.absent import absent
 from reports.prose import joined
 
@@ -122,11 +122,12 @@ def _fate(factor: float, measured: float) -> str:
 
 def _network(derivation: Derivation, curves: Sequence[Curve], seed: int) -> Parts:
     """What was scaled, to what, and what no scale made."""
+    entries = entries_of(derivation.cell)
     names: list[Parts] = [(Math(name_latex(m)),) for m in square_matrices(derivation)]
     scales: list[Parts] = [(Quantity(c.scale, 1.03, ".2f"),) for c in curves if c.scale is not None]
     if not _is_still(curves):
         drawn = "Random inputs and initial states" if derivation.cell.inputs else "Random initial states"
-        return (f"{drawn} ({FLOW_SIZE} entries a state, seed {seed}). ",)
+        return (f"{drawn} ({entries} entries a state, seed {seed}). ",)
     held: Parts = (
         "Held at its fixed point without input, a network has the same Jacobian ",
         Math("J"),
@@ -141,7 +142,7 @@ def _network(derivation: Derivation, curves: Sequence[Curve], seed: int) -> Part
         *joined(names, last=" and "),
         f" {plural} scaled to the spectral radius ",
         *joined(scales, last=" and "),
-        f" ({FLOW_SIZE} entries a state, seed {seed}). ",
+        f" ({entries} entries a state, seed {seed}). ",
     )
     missing = [rho for rho in numeric.REGIMES.values() if not any(abs(c.radius / rho - 1) < KEEPS for c in curves)]
     if missing:
