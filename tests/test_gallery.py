@@ -20,15 +20,32 @@ from reports.parts.judged import verdict_document
 from reports.parts.judged_tensors import both_values, noise_units, place_parts, worst_of
 from reports.portable import differences, redrawn_differences
 from reports.redrawn import drawn_marks, told
+from tests.proof_laws import check_proof
 
 
 def drawings():
     return {path.name: path.read_text(encoding="utf-8") for path in GALLERY.glob("*.svg")}
 
 
+@pytest.fixture
+def proofs(monkeypatch):
+    """Every proof that a report is made of."""
+    made = []
+
+    def kept(*arguments, **options):
+        made.append(derive.prove(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr("reports.build.prove", kept)
+    return made
+
+
 @pytest.mark.parametrize("stem", exhibits())
-def test_a_page_is_what_is_made_anew(stem):
+def test_a_page_is_what_is_made_anew(stem, proofs):
     document = exhibits()[stem]()
+    assert [proof.derivation.cell.name for proof in proofs] == [stem] * (stem in derive.cells())
+    for proof in proofs:
+        check_proof(proof)
     page = (GALLERY / f"{stem}.md").read_text(encoding="utf-8")
     found = [*differences(document, stem, page), *redrawn_differences(document, stem, drawings())]
     assert "\n".join(map(str, found)) == ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache
 
 import pytest
 
@@ -14,7 +13,6 @@ from derive.losses import LOSSES
 from derive.mistakes import LOOP_MISTAKES, MISTAKES, plant
 from derive.mistakes.loop import detached
 from derive.mistakes.run import LastLoss, differs, gradient
-from derive.obligations import EVERY_SIZE
 from derive.sample import Sample
 from derive.score import score
 from derive.step_proofs import StepAtSize, StepForEverySize, uniform
@@ -25,11 +23,6 @@ from derive.zero import Budget
 CELLS = derive.cells()
 
 
-@cache
-def proof_of(name):
-    return derive.prove(derive.differentiate(derive.load(name)))
-
-
 def derivation_of(name_or_text):
     cell = derive.load(name_or_text) if name_or_text in CELLS else derive.parse(name_or_text)
     return derive.differentiate(cell)
@@ -37,47 +30,6 @@ def derivation_of(name_or_text):
 
 def with_backward(derivation, backward):
     return dataclasses.replace(derivation, backward=backward)
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_every_shipped_cell_is_proven_and_every_planted_mistake_is_caught(name):
-    proof = proof_of(name)
-    assert proof.holds, str(proof)
-    assert not proof.refuted
-    assert proof.score.missed == ()
-    assert proof.score.caught == proof.score.planted > 40
-    assert set(proof.score.by_check) == {"P2", "P3", "P1, the loop"}
-    assert all(rejected == planted > 0 for rejected, planted in proof.score.by_check.values())
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_every_parameter_input_state_and_named_derivative_has_its_obligations(name):
-    of = {o.name: o for o in proof_of(name).obligations}
-    cell = derive.load(name)
-    leaves = [*cell.parameters, *(f"{x}[t]" for x in cell.inputs), *(f"{s}[t-1]" for s in cell.states)]
-    for leaf in leaves:
-        assert of[f"P3/{leaf}"].holds is True
-        assert of[f"P3/{leaf}"].level == EVERY_SIZE
-        assert of[f"P2/{leaf}"].holds is True
-    for named in cell.equations:
-        assert of[f"P3/{named}[t]"].holds is True
-    for loss in LOSSES:
-        assert of[f"loss/{loss}"].holds is True
-    for required in ("program/cut", "lemma/time", "lemma/batch", "P1/diff T=1 size=1", "P1/jets T=2 B=1 size=2"):
-        assert of[required].holds is True
-    for built in ("jacobian-product", "immediate-derivative", "forward-recursion", "truncation"):
-        assert of[f"{built} T=2"].holds is True
-        assert of[f"{built} T=5"].holds is True
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_what_a_step_rests_on_is_an_earlier_step_and_its_obligation_is_in_the_proof(name):
-    proof = proof_of(name)
-    stems = {o.name for o in proof.obligations} | {o.name.rpartition(" ")[0] for o in proof.obligations}
-    for i, step in enumerate(proof.derivation.steps, 1):
-        assert step.number == i
-        assert all(n < i for n in step.rests_on if isinstance(n, int))
-        assert not step.obligation or step.obligation in stems, step
 
 
 def test_a_wrong_derivation_is_refuted_with_a_point_where_the_numbers_differ():
