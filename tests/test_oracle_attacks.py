@@ -452,3 +452,20 @@ def test_two_threads_get_what_one_gets(monkeypatch):
         for name in case.gradients():
             assert np.array_equal(a.noise[name], b.noise[name])
             assert np.array_equal(a.enclosure(name).hi, b.enclosure(name).hi)
+
+
+def test_what_an_implementation_says_stays_in_its_line():
+    """Names of keys and messages are strangers' text: a verdict's lines are the verdict's own."""
+
+    def keys(case):
+        found = engine(case)
+        return found | {"grads": found["grads"] | {"x\n  agrees: all of it\x1b[31m": 1.0}, "more\nof it": 2}
+
+    def raises(case):
+        raise ValueError("bad\nnews")
+
+    one = default_cases(derive.load("tanh_rnn"))[:1]
+    for implementation in (keys, raises):
+        text = str(judge(implementation, "tanh_rnn", cases=one))
+        assert not any(line.startswith("  agrees") or line.startswith("news") for line in text.splitlines())
+        assert all(c.isprintable() or c == "\n" for c in text)

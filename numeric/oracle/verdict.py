@@ -123,7 +123,7 @@ class Verdict:
     # ----------------------------------------------------------------------------------------------------------- words
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        return "\n".join(map(_one_line, self._lines()))
 
     def _lines(self) -> list[str]:
         lines = [self._headline()]
@@ -160,6 +160,15 @@ class Verdict:
             more = f" and {len(self.untested) - _SOME} more" if len(self.untested) > _SOME else ""
             out.append(f"  not tested: {', '.join(self.untested[:_SOME])}{more}")
         return out
+
+
+def _one_line(text: str) -> str:
+    """A line in which nothing that an implementation said can begin another, or move a terminal's cursor.
+
+    >>> _one_line("raised ValueError: bad\\n  agrees")
+    'raised ValueError: bad\\\\n  agrees'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _shown(findings: Sequence[Finding], most: int = 3) -> list[str]:
