@@ -113,8 +113,8 @@ def run_ledger(chosen: Iterable[Book], *, report: Callable[[str], None] = lambda
     refuses its arguments.
     """
     chosen = tuple(chosen)
-    if any(r.check == "listing" for book in chosen for claim in book.claims for r in _readings(claim)):
-        expect()
+    asked = [r for book in chosen for claim in book.claims for r in _readings(claim) if r.check == "listing"]
+    expect({(str(r.arguments.get("harness")), str(r.arguments.get("form", "printed"))) for r in asked})
     for book in chosen:
         for claim in book.claims:
             for reading in _readings(claim):

@@ -10,7 +10,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
 
@@ -23,6 +24,7 @@ __all__ = ["LIMIT", "Runner", "expect", "observe", "torch_is_there"]
 
 #: Seconds for one group of inputs, and for the start, in which PyTorch is imported.
 LIMIT, START = 60.0, 180.0
+_ASKING = threading.Lock()  # there is one process, and it answers one question at a time
 _MOST = 1 << 20
 
 
@@ -38,7 +40,6 @@ class Runner:
         self.arguments = tuple(arguments or _command())
         self.limit = limit
         self.program: Program | None = None
-        self.ready = False
 
     def rows(self, harness: str, form: str, group: str) -> tuple[Row, ...]:
         """The rows of one group; where there was no answer, one row that says so."""
@@ -50,17 +51,10 @@ class Runner:
             self.close()
             return (Row("all inputs of this group", _said(error, self.limit), STOPS),)
 
-    def begin(self) -> None:
-        """Start the process, and do not wait until it is ready."""
-        if self.program is None:
-            self.program, self.ready = Program(self.arguments, environment={**os.environ, "MPLBACKEND": "Agg"}), False
-
     def _started(self) -> Program:
-        self.begin()
-        assert self.program is not None
-        if not self.ready:
+        if self.program is None:
+            self.program = Program(self.arguments, environment={**os.environ, "MPLBACKEND": "Agg"})
             self.program.ask(b"", _MOST, START)
-            self.ready = True
         return self.program
 
     def close(self) -> None:
@@ -89,16 +83,28 @@ def _runner() -> Runner:
     return runner
 
 
-def expect() -> None:
-    """Let the process start beside other work, where listings are going to be run."""
+def expect(harnesses: Collection[tuple[str, str]]) -> None:
+    """Let these listings (harness, form) run beside other work: whoever asks for their rows waits only for the rest."""
     if torch_is_there():
-        with contextlib.suppress(OSError, NoAnswerError):
-            _runner().begin()
+        threading.Thread(target=_observe_all, args=(tuple(harnesses),), daemon=True).start()
 
 
-@cache
+def _observe_all(harnesses: Iterable[tuple[str, str]]) -> None:
+    with contextlib.suppress(ValueError):  # a name that is none: who asks for it is told
+        for harness, form in harnesses:
+            for group in groups(harness):
+                if form in group.forms:
+                    observe(harness, form, group.name)
+
+
 def observe(harness: str, form: str, group: str) -> tuple[Row, ...]:
     """What a shipped listing does with the inputs of one group; asked once.  Raises ValueError for an unknown name."""
     if group not in {g.name for g in groups(harness) if form in g.forms}:
         raise ValueError(f"{harness} as {form} has no group {group!r}")
+    with _ASKING:
+        return _observed(harness, form, group)
+
+
+@cache
+def _observed(harness: str, form: str, group: str) -> tuple[Row, ...]:
     return _runner().rows(harness, form, group)
