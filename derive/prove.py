@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from derive.derivation import Derivation, differentiate
 from derive.discharge import Checks
@@ -132,5 +133,11 @@ def discharge(derivation: Derivation, names: Collection[str]) -> tuple[Obligatio
     """
     asked = tuple(names)
     stages = [s for s in STAGES if any(a.startswith(b) or b.startswith(a) for a in asked for b in s.begins)]
-    found = _discharged(Checks(derivation), stages, lambda stage: None)
+    found = _discharged(_checks(derivation), stages, lambda stage: None)
     return tuple(o for o in found if o.name.startswith(asked))
+
+
+@lru_cache(maxsize=8)
+def _checks(derivation: Derivation) -> Checks:
+    """What obligations of one derivation share, however many times some of them are asked for."""
+    return Checks(derivation)

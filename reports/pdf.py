@@ -19,6 +19,7 @@ from reports.typst.content import Content
 __all__ = ["to_pdf"]
 
 _CODE = Path(__file__).parent / "typst"
+_KEPT: list[str] = []  # the document of which Typst still keeps what it computed, if there is one
 _MISSING = "a PDF needs the package typst; pip install 'bptt[pdf]'"
 
 
@@ -31,10 +32,9 @@ def to_pdf(document: Document, *, explicit: bool = False, numbers: bool = False)
     """
     typst = _typst()
     content = Content(document, _glyphs(), explicit, numbers)
-    try:
-        return typst.compile(**_source(content), format="pdf", pdf_standards="ua-1")
-    finally:
-        _forget()
+    _forget()
+    _KEPT.append(document.name)
+    return typst.compile(**_source(content), format="pdf", pdf_standards="ua-1")
 
 
 def _source(content: Content) -> dict[str, Any]:
@@ -84,7 +84,13 @@ def _glyphs() -> frozenset[int]:
 
 
 def _forget() -> None:
-    """Typst keeps what it computed for a document, some 70 MB, until ten other ones were compiled; these are empty."""
+    """Typst keeps what it computed for a document, some 70 MB, until ten other ones were compiled; these are empty.
+
+    It is done before the next document, so that the last one, which is most often the only one, does not wait for it.
+    """
+    if not _KEPT:
+        return
+    _KEPT.clear()
     typst = _typst()
     compiler = typst.Compiler(font_paths=_no_fonts(), ignore_system_fonts=True)
     for _ in range(11):
